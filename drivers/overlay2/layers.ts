@@ -1,0 +1,154 @@
+// Making and removing overlay2 layers so that a kill at any point leaves either a whole layer or nothing that shows. Owns the order of steps.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import { promisify } from 'node:util'
+import type { CreateOptions } from '../../lib/driver.ts'
+import { asStorageError, isErrno, StorageError } from '../../lib/errors.ts'
+import { syncDirectory, writeNew } from '../../lib/fs/atomic.ts'
+import { removeTree, removeTreeSync } from '../../lib/fs/remove-tree.ts'
+import type { LayerId } from '../../lib/ids.ts'
+import { RENAME_NOREPLACE, rename2 } from '../../lib/sys/files.ts'
+import { isMountpoint } from '../../lib/sys/mount.ts'
+import { goneName, linkFolder, newLinkName, readLink, readLowers, stagingName } from './layout.ts'
+import type { Layout } from './layout.ts'
+
+const fdatasync = promisify(fs.fdatasync)
+
+/**
+ * Most layers below a writable one: the kernel takes 500, and a read-only mount of the same layer has its own directory among them.
+ * dockerd stops at 128, so a deeper layer cannot be opened there.
+ */
+export const maxDepth = 499
+
+/**
+ * Lay out a layer. Steps: everything in `.new-<id>`, `link` and `lower` synced; the short link, which the staged `link` file already names;
+ * `committed` in the parent; one rename to `<id>`. So a layer that shows has its link, and after a kill `remove(id)` finds the link through
+ * whichever folder there is. dockerd makes the link early and forgets it when a later step fails.
+ */
+export async function createLayer(layout: Layout, id: LayerId, options: CreateOptions, durable: boolean): Promise<void> {
+  const { parent } = options
+  const lower = parent === undefined ? undefined : lowerOf(layout, id, parent)
+  if (fs.existsSync(layout.dir(id))) throw alreadyExists(id)
+  const staging = path.join(layout.home, stagingName(id))
+  try {
+    fs.mkdirSync(staging, 0o710)
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw asStorageError(error, `overlay2: creating layer ${id}`, { driver: 'overlay2', op: 'create', key: id })
+    throw new StorageError('ALREADY_EXISTS', `overlay2: layer ${id} is being created, or a crash left it half made`,
+      { driver: 'overlay2', op: 'create', key: id, path: staging, hint: 'remove the layer to clear what a crash left' })
+  }
+  const link = newLinkName()
+  try {
+    fs.chmodSync(staging, 0o710)
+    makeDirectory(path.join(staging, 'diff'), 0o755)
+    if (lower !== undefined) makeDirectory(path.join(staging, 'work'), 0o700)
+    const writes = [write(path.join(staging, 'link'), link, durable)]
+    if (lower !== undefined) writes.push(write(path.join(staging, 'lower'), lower, durable))
+    await Promise.all(writes)
+    fs.symlinkSync(`../${id}/diff`, layout.link(link))
+    if (parent !== undefined) markCommitted(layout, parent)
+    publish(staging, layout.dir(id), id)
+  } catch (error) {
+    fs.rmSync(layout.link(link), { force: true })
+    removeTreeSync(staging)
+    throw asStorageError(error, `overlay2: creating layer ${id}`, { driver: 'overlay2', op: 'create', key: id })
+  }
+  if (durable) await Promise.all([syncDirectory(layout.home), syncDirectory(path.join(layout.home, linkFolder))])
+}
+
+function lowerOf(layout: Layout, id: LayerId, parent: LayerId): string {
+  const lowers = [readLink(layout, parent), ...readLowers(layout, parent)]
+  if (lowers.length > maxDepth) {
+    throw new StorageError('LIMIT_EXCEEDED', `overlay2: creating layer ${id} on ${parent}: max depth exceeded: ${lowers.length} layers below, ${maxDepth} are possible`,
+      { driver: 'overlay2', op: 'create', key: id, hint: 'squash some of the layers' })
+  }
+  return lowers.map(name => `${linkFolder}/${name}`).join(':')
+}
+
+function alreadyExists(id: LayerId): StorageError {
+  return new StorageError('ALREADY_EXISTS', `overlay2: layer ${id} already exists`, { driver: 'overlay2', op: 'create', key: id, errno: 'EEXIST' })
+}
+
+/** mkdir and chmod, as the umask of the process is not ours to set. */
+function makeDirectory(dir: string, mode: number): void {
+  fs.mkdirSync(dir, mode)
+  fs.chmodSync(dir, mode)
+}
+
+async function write(file: string, text: string, durable: boolean): Promise<void> {
+  const fd = writeNew(file, text, 0o644)
+  try {
+    if (durable) await fdatasync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/** From now on the parent is mounted read-only: before its child shows, never after, and not taken back when the child fails. */
+function markCommitted(layout: Layout, parent: LayerId): void {
+  try {
+    fs.closeSync(fs.openSync(path.join(layout.dir(parent), 'committed'), 'wx', 0o600))
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
+  }
+}
+
+function publish(staging: string, dir: string, id: LayerId): void {
+  try {
+    rename2(staging, dir, RENAME_NOREPLACE)
+  } catch (error) {
+    if (isErrno(error, 'EEXIST')) throw alreadyExists(id)
+    throw error
+  }
+}
+
+/**
+ * Remove a layer. Steps: one rename to `.gone-<id>`, so that it is whole or not there; its short link; its tree. Each can be taken up again after
+ * a kill, by this function or by the next `open`. The link goes second: a link without its layer harms nobody, a layer without its link cannot be mounted.
+ */
+export async function removeLayer(layout: Layout, id: LayerId): Promise<void> {
+  const gone = path.join(layout.home, goneName(id))
+  try {
+    if (fs.existsSync(layout.dir(id))) {
+      // What is mounted would vanish under its users, and on a writable mount the removal would first be written into it.
+      if (isMountpoint(layout.merged(id))) {
+        throw new StorageError('BUSY', `overlay2: removing layer ${id}: it is mounted at ${layout.merged(id)}`,
+          { driver: 'overlay2', op: 'remove', key: id, path: layout.merged(id), hint: 'unmount it first' })
+      }
+      await finishRemoval(layout, gone)
+      fs.renameSync(layout.dir(id), gone)
+    }
+    await finishRemoval(layout, gone)
+    await finishRemoval(layout, path.join(layout.home, stagingName(id)))
+  } catch (error) {
+    // Somebody else removed it first.
+    if (isErrno(error, 'ENOENT')) return
+    throw asStorageError(error, `overlay2: removing layer ${id}`, { driver: 'overlay2', op: 'remove', key: id })
+  }
+}
+
+async function finishRemoval(layout: Layout, dir: string): Promise<void> {
+  let link: string
+  try {
+    link = fs.readFileSync(path.join(dir, 'link'), 'latin1')
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+    link = ''
+  }
+  // The name comes from a file: nothing but a name of our form may lead to an unlink.
+  if (/^[A-Z2-7]{26}$/.test(link)) fs.rmSync(layout.link(link), { force: true })
+  if (fs.existsSync(dir)) await removeTree(dir)
+}
+
+/** Take up the removals that a kill interrupted. What still cannot be removed stays hidden, and is reported when its layer is removed again. */
+export async function resumeRemovals(layout: Layout): Promise<void> {
+  for (const name of fs.readdirSync(layout.home)) {
+    if (!name.startsWith('.gone-')) continue
+    try {
+      await finishRemoval(layout, path.join(layout.home, name))
+    } catch (error) {
+      if (!isErrno(error, 'EPERM', 'EBUSY', 'ENOTEMPTY', 'EIO', 'EROFS')) throw error
+    }
+  }
+}

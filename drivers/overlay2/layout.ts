@@ -1,0 +1,113 @@
+// Where things lie in overlay2's home, to the byte as dockerd writes them, and the rules of names that dockerd does not know.
+
+import fs from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import path from 'node:path'
+import { isErrno, StorageError } from '../../lib/errors.ts'
+import type { LayerId } from '../../lib/ids.ts'
+
+/** Folder of the short links. A layer cannot have this id: dockerd's ids are 64 hex digits, but ours need not be. */
+export const linkFolder = 'l'
+
+/**
+ * A layer in the making and a layer in removal. dockerd opens layers by id only and never lists the home, so it does not see them; the
+ * leading dot cannot start a LayerId.
+ */
+export const stagingName = (id: LayerId): string => `.new-${id}`
+export const goneName = (id: LayerId): string => `.gone-${id}`
+
+export interface Layout {
+  readonly home: string
+  dir(id: LayerId): string
+  diff(id: LayerId): string
+  work(id: LayerId): string
+  merged(id: LayerId): string
+  link(name: string): string
+}
+
+export function layoutOf(home: string): Layout {
+  const dir = (id: LayerId): string => path.join(home, id)
+  return {
+    home, dir,
+    diff: id => path.join(home, id, 'diff'),
+    work: id => path.join(home, id, 'work'),
+    merged: id => path.join(home, id, 'merged'),
+    link: name => path.join(home, linkFolder, name),
+  }
+}
+
+const base32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
+
+/** 26 letters of RFC 4648 base32: moby's overlayutils.GenerateID(26), so that 128 links fit a page of mount options. */
+export function newLinkName(): string {
+  let name = ''
+  for (const byte of randomBytes(26)) name += base32[byte & 31]
+  return name
+}
+
+const linkPattern = /^[A-Z2-7]{26}$/
+
+/** The layer's short name. @throws NOT_FOUND for an unknown layer, CORRUPT for a file that a power cut left empty (moby#42964) */
+export function readLink(layout: Layout, id: LayerId): string {
+  const file = path.join(layout.dir(id), 'link')
+  let text: string
+  try {
+    text = fs.readFileSync(file, 'latin1')
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+    if (!fs.existsSync(layout.dir(id))) throw notFound(id)
+    throw corrupt(id, file, 'the file is missing')
+  }
+  if (!linkPattern.test(text)) throw corrupt(id, file, text === '' ? 'the file is empty' : `not a link name: ${JSON.stringify(text.slice(0, 40))}`)
+  return text
+}
+
+/** The short names of the layers below, nearest first; none for a base layer. @throws CORRUPT */
+export function readLowers(layout: Layout, id: LayerId): string[] {
+  const file = path.join(layout.dir(id), 'lower')
+  let text: string
+  try {
+    text = fs.readFileSync(file, 'latin1')
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
+  return text.split(':').map(part => {
+    const name = part.slice(linkFolder.length + 1)
+    if (!part.startsWith(`${linkFolder}/`) || !linkPattern.test(name)) throw corrupt(id, file, text === '' ? 'the file is empty' : `not a list of links: ${JSON.stringify(part.slice(0, 40))}`)
+    return name
+  })
+}
+
+const targetPattern = /^\.\.\/([^/]+)\/diff$/
+
+/** The layer that a short link names. @throws CORRUPT when the link is missing or points elsewhere */
+export function layerOfLink(layout: Layout, name: string, of: LayerId): LayerId {
+  let target: string
+  try {
+    target = fs.readlinkSync(layout.link(name))
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'EINVAL')) throw corrupt(of, layout.link(name), 'the short link of a lower layer is missing')
+    throw error
+  }
+  const m = targetPattern.exec(target)
+  if (m?.[1] === undefined) throw corrupt(of, layout.link(name), `the short link points to ${JSON.stringify(target)}`)
+  return m[1] as LayerId
+}
+
+export function notFound(id: LayerId): StorageError {
+  return new StorageError('NOT_FOUND', `overlay2: no such layer: ${id}`, { driver: 'overlay2', key: id })
+}
+
+export function corrupt(id: LayerId, file: string, why: string): StorageError {
+  return new StorageError('CORRUPT', `overlay2: layer ${id}: ${file}: ${why}`,
+    { driver: 'overlay2', key: id, path: file, hint: 'check the data root; links can be made anew from the layers\' link files' })
+}
+
+/** Escape what separates: `,` options from each other, `:` lower directories (Documentation/filesystems/overlayfs.rst). */
+export function escapeLower(dir: string): string {
+  return dir.replace(/[\\:,]/g, '\\$&')
+}
+export function escapePath(dir: string): string {
+  return dir.replace(/[\\,]/g, '\\$&')
+}

@@ -1,0 +1,217 @@
+// What the conformance groups share: a fresh driver per test in an empty root, layers shown by real mounts that always go away again, and
+// the gates that turn a missing ability into a counted skip. Knows no driver and no test runner.
+
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import type { Driver, LayerContent, Mount, ProbeResult, Supports } from '../driver.ts'
+import { applyLayer, listChanges, writeLayer } from '../diff/index.ts'
+import { removeTreeSync } from '../fs/remove-tree.ts'
+import { parseLayerId } from '../ids.ts'
+import type { LayerId } from '../ids.ts'
+import { performMount, unmount } from '../sys/mount.ts'
+import { nativeReason } from '../sys/native.ts'
+import { privileges } from '../sys/privileges.ts'
+
+/** The caller's test runner: uvu, node:test, mocha, … behind three arguments. A `skip` is a reason to be shown and counted. */
+export type Runner = (name: string, options: { readonly skip?: string; readonly timeoutMs?: number }, run: () => Promise<void>) => void
+
+export interface ConformanceOptions {
+  readonly test: Runner
+  /** Begins every test's name, e.g. `overlay2 {}`. */
+  readonly label: string
+  /** The answer of the driver's `probe()`. Not ok: every test is skipped with its reason, and that is the only way to skip all. */
+  readonly probe: ProbeResult
+  /** Open the driver with its home at `home`, which does not exist yet, in an empty folder of its own. */
+  readonly open: (home: string) => Promise<Driver>
+  /** Where the roots are made. Default: TMPDIR, else /dev/shm, else the system's. */
+  readonly tempBase?: string
+  /** Tests that this driver is known to fail, by their name without the label, each with the reason. Shown and counted. */
+  readonly skip?: Readonly<Record<string, string>>
+}
+
+/** What a single test works with. */
+export interface Case {
+  readonly driver: Driver
+  /** The driver's home. */
+  readonly home: string
+  /** A folder beside it, for the test's own things. */
+  readonly work: string
+  /** Open the same home once more, as a second process would. */
+  reopen(): Promise<Driver>
+  /** Open another home; the caller closes it. */
+  openAt(home: string): Promise<Driver>
+  /** Show a layer, give its path to `use`, and take it away again whatever happens. */
+  show: Show
+  /** `show` for another driver. */
+  showWith(driver: Driver): Show
+}
+
+export type Show = <T>(id: LayerId, access: 'rw' | 'ro', use: (dir: string) => T | Promise<T>) => Promise<T>
+
+export interface Gate {
+  /** Needs owners and devices as they are: `supports.ownership`. */
+  readonly ownership?: boolean
+  /** Needs native calls (koffi). */
+  readonly native?: boolean
+  /** Needs mounts that this process may perform. */
+  readonly mounts?: boolean
+  readonly quota?: boolean
+  readonly independentLayers?: boolean
+  /** Needs mounts that carry this many layers. */
+  readonly depth?: number
+  readonly timeoutMs?: number
+}
+
+export interface Suite {
+  readonly supports: Supports
+  /** Register one test. */
+  test(name: string, gate: Gate, run: (c: Case) => Promise<void>): void
+}
+
+export function makeSuite(options: ConformanceOptions): Suite {
+  const { probe, label } = options
+  const supports: Supports = probe.ok ? probe.supports
+    : { nativeMounts: false, independentLayers: false, maxDepth: 0, quota: false, ownership: false }
+  const skipAll = probe.ok ? undefined : `${label}: ${probe.reason}`
+  return {
+    supports,
+    test(name, gate, run) {
+      const skip = skipAll ?? missing(gate, supports) ?? options.skip?.[name]
+      options.test(`${label}: ${name}`, { ...(skip === undefined ? {} : { skip }), timeoutMs: gate.timeoutMs ?? 60_000 }, () => runCase(options, run))
+    },
+  }
+}
+
+function missing(gate: Gate, supports: Supports): string | undefined {
+  if (gate.ownership === true && !supports.ownership) return 'the driver does not keep owners and devices here'
+  if (gate.native === true && nativeReason !== undefined) return `native calls are absent: ${nativeReason}`
+  if (gate.mounts === true && !privileges().mount) return 'this process may not mount'
+  if (gate.quota === true && !supports.quota) return 'the driver has no quota here'
+  if (gate.independentLayers === true && !supports.independentLayers) return 'the driver\'s layers depend on their parents'
+  if (gate.depth !== undefined && gate.depth > supports.maxDepth) return `the driver carries ${supports.maxDepth} layers`
+  return undefined
+}
+
+function defaultBase(): string {
+  if (process.env['TMPDIR']) return process.env['TMPDIR']
+  try {
+    fs.accessSync('/dev/shm', fs.constants.W_OK)
+    return '/dev/shm'
+  } catch {
+    return os.tmpdir()
+  }
+}
+
+async function runCase(options: ConformanceOptions, run: (c: Case) => Promise<void>): Promise<void> {
+  const root = fs.mkdtempSync(path.join(options.tempBase ?? defaultBase(), 'layerstack-conformance-'))
+  const home = path.join(root, 'home'), work = path.join(root, 'work')
+  fs.mkdirSync(work)
+  const opened: Driver[] = []
+  const open = async (): Promise<Driver> => {
+    const driver = await options.open(home)
+    opened.push(driver)
+    return driver
+  }
+  try {
+    const driver = await open()
+    const showWith = (which: Driver): Show => (id, access, use) => showLayer(which, root, id, access, use)
+    await run({ driver, home, work, reopen: open, openAt: options.open, show: showWith(driver), showWith })
+  } catch (error) {
+    // The runner shows the message only; the tree is what one wants to see.
+    if (process.env['LAYERSTACK_CONFORMANCE_KEEP']) console.error(`kept: ${root}`)
+    throw error
+  } finally {
+    for (const driver of opened) await driver.close()
+    if (!process.env['LAYERSTACK_CONFORMANCE_KEEP']) removeTreeSync(root)
+  }
+}
+
+let shown = 0
+
+async function showLayer<T>(driver: Driver, root: string, id: LayerId, access: 'rw' | 'ro', use: (dir: string) => T | Promise<T>): Promise<T> {
+  const mounts = await driver.mounts(id, access)
+  const plain = plainDirectory(mounts)
+  if (plain !== undefined) return await use(plain)
+  const target = path.join(root, `mnt-${++shown}`)
+  fs.mkdirSync(target)
+  const done: string[] = []
+  try {
+    for (const mount of mounts) {
+      const at = path.join(target, mount.target ?? '')
+      performMount(mount, at)
+      done.push(at)
+    }
+    return await use(target)
+  } finally {
+    // Lazily, as engines do; then rmdir, which fails if anything is still mounted here.
+    for (const at of done.reverse()) unmount(at)
+    fs.rmdirSync(target)
+  }
+}
+
+/** Without the right to mount, a single bind mount's source is the layer itself. */
+function plainDirectory(mounts: readonly Mount[]): string | undefined {
+  const [only] = mounts
+  return !privileges().mount && mounts.length === 1 && only !== undefined && only.options.includes('bind') ? only.source : undefined
+}
+
+let next = 0
+/** A new layer id, readable in a listing of the home. */
+export function newId(name = 'layer'): LayerId {
+  return parseLayerId(`${name}-${++next}`)
+}
+
+/** Create a layer and change it through a writable mount. */
+export async function makeLayer(c: Case, parent: LayerId | undefined, change: (dir: string) => void | Promise<void>, name = 'layer'): Promise<LayerId> {
+  const id = newId(name)
+  await c.driver.create(id, parent === undefined ? {} : { parent })
+  await c.show(id, 'rw', change)
+  return id
+}
+
+/** Create a layer from a tar, as an image layer is made. */
+export async function applyTar(c: Case, parent: LayerId | undefined, tar: AsyncIterable<Uint8Array>): Promise<LayerId> {
+  const id = newId('applied')
+  await c.driver.create(id, parent === undefined ? {} : { parent })
+  const content = await c.driver.content(id)
+  if (content.kind === 'tree') await applyLayer(tar, content.path, { whiteouts: 'remove' })
+  else await applyLayer(tar, content.path, { whiteouts: content.whiteouts, xattrPrefix: content.xattrPrefix })
+  return id
+}
+
+/** The trees to compare for a layer's own changes, the parent's tree given where the driver does not know it. */
+async function sides(c: Case, id: LayerId, parent: LayerId | undefined): Promise<{ content: LayerContent; lower: string | readonly string[] | undefined }> {
+  const content = await c.driver.content(id)
+  if (content.kind === 'branch') return { content, lower: content.lowers.length === 0 ? undefined : content.lowers }
+  const below = parent === undefined ? undefined : await c.driver.content(parent)
+  return { content, lower: below?.path }
+}
+
+function formatOf(content: LayerContent): { whiteouts: 'overlay' | 'aufs' | 'none'; xattrPrefix?: 'trusted.overlay.' | 'user.overlay.' } {
+  return content.kind === 'tree' ? { whiteouts: 'none' } : { whiteouts: content.whiteouts, xattrPrefix: content.xattrPrefix }
+}
+
+/** The layer's changes against its parent as a tar. */
+export async function diffOf(c: Case, id: LayerId, parent: LayerId | undefined): Promise<AsyncIterable<Buffer>> {
+  const { content, lower } = await sides(c, id, parent)
+  return writeLayer(content.path, lower, formatOf(content))
+}
+
+/** `A /path` lines of a layer's changes against its parent, sorted, by the driver's own way where it has one. */
+export async function changesIn(c: Case, id: LayerId, parent: LayerId | undefined): Promise<string[]> {
+  const lines: string[] = []
+  if (c.driver.changes !== undefined) {
+    for await (const change of c.driver.changes(id)) lines.push(`${change.kind} ${change.path.toString('latin1')}`)
+  } else {
+    const { content, lower } = await sides(c, id, parent)
+    for await (const change of listChanges(content.path, lower, formatOf(content))) lines.push(`${change.kind} ${change.path.toString('latin1')}`)
+  }
+  return lines.sort()
+}
+
+export async function listed(driver: Driver): Promise<string[]> {
+  const ids: string[] = []
+  for await (const id of driver.list()) ids.push(id)
+  return ids.sort()
+}

@@ -1,0 +1,530 @@
+// Applies the entries of one layer to a directory: the sink behind the tar parser. Owns what an entry means on disk; where names lead
+// is the Place's business, so that the same code runs jailed and unprivileged. All sync; run it in a worker thread.
+//
+// Rules, where implementations differ: a whiteout or opaque mark hides lower layers only, never entries of its own layer; a directory
+// entry merges with a directory and replaces everything else; other entries replace whatever is there, by a new inode, never by
+// truncating; a hard link's own owner, mode and times are ignored, as it shares its target's inode.
+
+import fs from 'node:fs'
+import { asStorageError, errnoOf, isErrno, StorageError } from '../errors.ts'
+import { makeSpecial, setOwnership, writeOverrideStat } from '../fs/override-stat.ts'
+import { removeTreeSync } from '../fs/remove-tree.ts'
+import { baseOf, childPath, parentOf, toTreePath } from '../fs/rooted.ts'
+import type { Place, TreePath } from '../fs/rooted.ts'
+import { S_IFBLK, S_IFCHR, S_IFIFO, mknod, setTimes, setTimesFd } from '../sys/files.ts'
+import { privileges } from '../sys/privileges.ts'
+import { listXattrs, removeXattr, setXattr, xattrAvailable } from '../sys/xattr.ts'
+import { cleanName } from '../tar/names.ts'
+import type { TarHeader, TarSink } from '../tar/types.ts'
+import { inPlinkDirectory, isOverlayWhiteout, opaqueName, parseMark, plinkDirectory, whiteoutPrefix } from './whiteouts.ts'
+import { mayApply, mayWrite } from './xattr-policy.ts'
+
+/** How deletions are laid down: as an overlay branch, an aufs branch, or by removing what the tree has. */
+export type ApplyFormat = 'overlay' | 'aufs' | 'remove'
+
+/** Something of an entry that could not be kept, and why. */
+export interface Skipped {
+  readonly path: string
+  readonly what: string
+  readonly reason: string
+}
+
+export interface ApplySummary {
+  readonly entries: number
+  /** Docker's layer size: apparent bytes of files and link texts of this layer, each inode once. */
+  readonly sizeBytes: number
+  /** Directories that entries needed and the layer did not name: made 0755 root, latin1 of their bytes, parents first. */
+  readonly impliedDirectories: readonly string[]
+  /** The first hundred; `skippedCount` has them all. */
+  readonly skipped: readonly Skipped[]
+  readonly skippedCount: number
+}
+
+interface OpenFile {
+  readonly fd: number
+  readonly path: TreePath
+  readonly header: TarHeader
+}
+
+const maxSkippedKept = 100
+/** Seconds beyond this are cut; no file system stores them, and the kernel cuts to what its own can store. */
+const maxSeconds = 1_000_000_000_000n
+const second = 1_000_000_000n
+const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants
+const emptyBytes = Buffer.alloc(0)
+
+export class LayerApplier implements TarSink {
+  readonly #place: Place
+  readonly #format: ApplyFormat
+  readonly #prefix: string
+  readonly #owner = privileges().chown
+  readonly #native = privileges().native
+  #file: OpenFile | undefined
+  #entries = 0
+  #sizeBytes = 0
+  /** Names (latin1) that this layer has made, with their ancestors; kept for trees, where lower content lies beside them. */
+  readonly #made = new Set<string>()
+  /** Names (latin1) that this layer has whited out in a branch. */
+  readonly #whited = new Set<string>()
+  readonly #implied = new Set<string>()
+  readonly #directoryTimes = new Map<string, { readonly name: Buffer; readonly atimeNs: bigint; readonly mtimeNs: bigint }>()
+  readonly #skipped: Skipped[] = []
+  #skippedCount = 0
+  #plinks = false
+  /** A setgid directory hands its group to new files (inode(7)), so that "root by default" no longer holds. */
+  #groupsMayInherit: boolean
+
+  constructor(place: Place, format: ApplyFormat, xattrPrefix = 'trusted.overlay.') {
+    this.#place = place
+    this.#format = format
+    this.#prefix = xattrPrefix
+    this.#groupsMayInherit = format === 'remove'
+  }
+
+  entry(header: TarHeader): void {
+    this.#entries++
+    const name = cleanName(header.name)
+    try {
+      this.#dispatch(header, name)
+    } catch (error) {
+      throw explain(error, header, name)
+    }
+  }
+
+  #dispatch(header: TarHeader, name: Buffer): void {
+    if (name.length === 0) {
+      // "./" carries the root's metadata; anything else that resolves to the root is ignored, so that the root stays a directory.
+      if (header.type === 'directory') this.#describeDirectory(header, name, this.#place.root, false)
+      return
+    }
+    const mark = parseMark(baseOf(name))
+    if (mark !== undefined && mark.kind !== 'meta') {
+      const parent = parentOf(name)
+      if (mark.kind === 'opaque') this.#opaque(parent)
+      else this.#whiteout(parent.length === 0 ? mark.of : childPath(parent, mark.of), header)
+      return
+    }
+    if (mark !== undefined || inPlinkDirectory(name)) {
+      if (!this.#isPlink(name)) return
+      this.#plinks = true
+    }
+    switch (header.type) {
+      case 'file': this.#createFile(header, name); break
+      case 'directory': this.#createDirectory(header, name); break
+      case 'symlink': this.#createSymlink(header, name); break
+      case 'link': this.#createLink(header, name); break
+      default: this.#createSpecial(header, name)
+    }
+    this.#remember(name)
+  }
+
+  /** aufs keeps bodies of hard-linked files in a directory of its own; they are made, linked to, and removed at the end. */
+  #isPlink(name: Buffer): boolean {
+    return name.equals(plinkDirectory) || inPlinkDirectory(name)
+  }
+
+  data(bytes: Buffer, offset: number): void {
+    const file = this.#file
+    if (file === undefined) return
+    try {
+      for (let done = 0; done < bytes.length;) {
+        done += fs.writeSync(file.fd, bytes, done, bytes.length - done, file.header.sparse === undefined ? null : offset + done)
+      }
+    } catch (error) {
+      throw explain(error, file.header, file.header.name)
+    }
+  }
+
+  end(): void {
+    const file = this.#file
+    if (file === undefined) return
+    const { fd, path, header } = file
+    this.#file = undefined
+    try {
+      try {
+        if (header.sparse !== undefined) fs.ftruncateSync(fd, header.sizeBytes)
+        if (this.#owner) {
+          if (header.uid !== 0 || header.gid !== 0 || this.#groupsMayInherit) fs.fchownSync(fd, header.uid, header.gid)
+          // After chown, which clears setuid and setgid (chown(2)).
+          if ((header.mode & 0o7000) !== 0) fs.fchmodSync(fd, header.mode & 0o7777)
+        }
+        if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
+        if (this.#owner) this.#setTimesFd(fd, header)
+      } finally {
+        fs.closeSync(fd)
+      }
+      if (!this.#owner) {
+        this.#own(path, header)
+        this.#setTimes(path, header)
+      }
+      this.#sizeBytes += header.sizeBytes
+    } catch (error) {
+      throw explain(error, header, header.name)
+    }
+  }
+
+  /** Call once after the last entry: directories get their times, as making entries in them changed them. */
+  finish(): ApplySummary {
+    if (this.#plinks) removeTreeSync(this.#place.path(plinkDirectory))
+    for (const { name, atimeNs, mtimeNs } of this.#directoryTimes.values()) {
+      const path = name.length === 0 ? this.#place.root : this.#place.path(name)
+      if (fs.lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) continue
+      this.#putTimes(path, atimeNs, mtimeNs)
+    }
+    return {
+      entries: this.#entries, sizeBytes: this.#sizeBytes, impliedDirectories: [...this.#implied],
+      skipped: this.#skipped, skippedCount: this.#skippedCount,
+    }
+  }
+
+  /** Close what is open after a failure. What has been made stays; its owner removes the layer. */
+  abort(): void {
+    if (this.#file !== undefined) fs.closeSync(this.#file.fd)
+    this.#file = undefined
+  }
+
+  // ---- entries ---------------------------------------------------------------------------------------------------------------
+
+  #createFile(header: TarHeader, name: Buffer): void {
+    const mode = this.#owner ? header.mode & 0o777 : 0o600
+    const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW
+    let path: TreePath = ''
+    const fd = this.#make(name, at => { path = at; return fs.openSync(at, flags, mode) })
+    this.#file = { fd, path, header }
+  }
+
+  #createDirectory(header: TarHeader, name: Buffer): void {
+    let fresh = true
+    this.#withParents(name, path => {
+      try {
+        fs.mkdirSync(path, 0o755)
+      } catch (error) {
+        if (!isErrno(error, 'EEXIST')) throw error
+        const st = fs.lstatSync(path)
+        if (st.isDirectory()) { fresh = false; return }
+        this.#discard(path, name, st)
+        fs.mkdirSync(path, 0o755)
+      }
+    })
+    const path = this.#place.path(name)
+    if (fresh) this.#uncover(name, path)
+    this.#describeDirectory(header, name, path, fresh)
+  }
+
+  #describeDirectory(header: TarHeader, name: Buffer, path: TreePath, fresh: boolean): void {
+    const key = name.toString('latin1')
+    this.#implied.delete(key)
+    if ((header.mode & 0o2000) !== 0) this.#groupsMayInherit = true
+    if (!this.#owner || !fresh || header.uid !== 0 || header.gid !== 0 || this.#groupsMayInherit || (header.mode & 0o7777) !== 0o755) this.#own(path, header)
+    // The entry says all about the directory, also what it no longer has: as an overlay's upper directory does.
+    if (!fresh && xattrAvailable) {
+      for (const old of listXattrs(path)) if (mayWrite(old) && header.xattrs?.has(old) !== true) removeXattr(path, old)
+    }
+    if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
+    this.#directoryTimes.set(key, { name: Buffer.from(name), atimeNs: header.atimeNs ?? header.mtimeNs, mtimeNs: header.mtimeNs })
+  }
+
+  #createSymlink(header: TarHeader, name: Buffer): void {
+    const target = toTreePath(header.linkname)
+    let path: TreePath = ''
+    this.#make(name, at => { path = at; fs.symlinkSync(target, at) })
+    // A name that was taken literally, as it did not exist, may now lead elsewhere.
+    this.#place.forget()
+    this.#own(path, header)
+    if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
+    this.#setTimes(path, header)
+    this.#sizeBytes += header.linkname.length
+  }
+
+  #createLink(header: TarHeader, name: Buffer): void {
+    const target = cleanName(header.linkname)
+    const plink = inPlinkDirectory(target)
+    const missing = (): StorageError => new StorageError('INVALID_ARCHIVE',
+      plink ? `invalid aufs hardlink ${name.toString()}: ${target.toString()} is not in the layer`
+        : `hard link ${name.toString()}: its target ${target.toString()} does not exist`, { path: name.toString(), errno: 'ENOENT' })
+    if (target.length === 0) throw new StorageError('INVALID_ARCHIVE', `hard link ${name.toString()}: its target is the root directory`, { path: name.toString() })
+    let source: TreePath
+    let st: fs.Stats | undefined
+    try {
+      source = this.#place.path(target)
+      st = fs.lstatSync(source, { throwIfNoEntry: false })
+    } catch (error) {
+      if (isErrno(error, 'ENOENT', 'ENOTDIR')) throw missing()
+      throw error
+    }
+    if (st === undefined || this.#format === 'overlay' && isOverlayWhiteout(st)) throw missing()
+    if (st.isDirectory()) throw new StorageError('INVALID_ARCHIVE', `hard link ${name.toString()}: its target ${target.toString()} is a directory`, { path: name.toString() })
+    const wanted = st
+    this.#withParents(name, path => {
+      try {
+        fs.linkSync(source, path)
+      } catch (error) {
+        if (!isErrno(error, 'EEXIST')) throw error
+        const there = fs.lstatSync(path)
+        if (there.ino === wanted.ino && there.dev === wanted.dev) return
+        this.#discard(path, name, there)
+        fs.linkSync(source, path)
+      }
+    })
+    this.#uncoverFile(name)
+  }
+
+  #createSpecial(header: TarHeader, name: Buffer): void {
+    const type = header.type === 'char' ? S_IFCHR : header.type === 'block' ? S_IFBLK : S_IFIFO
+    if (type === S_IFCHR && header.devMajor === 0 && header.devMinor === 0) {
+      throw new StorageError('INVALID_ARCHIVE', `${name.toString()} is a character device 0:0, which overlayfs takes for a deletion`,
+        { path: name.toString(), hint: 'the archive was made from the inside of an overlay branch; deletions are named .wh.NAME in a layer' })
+    }
+    let path: TreePath = ''
+    const outcome = this.#make(name, at => {
+      path = at
+      return makeSpecial(at, { mode: type | header.mode & 0o7777, uid: header.uid, gid: header.gid, major: header.devMajor, minor: header.devMinor })
+    })
+    if (outcome === 'lost') {
+      this.#skip(header, header.type, 'making it needs privileges or native calls')
+      if (!fs.existsSync(path)) return
+    }
+    if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
+    this.#setTimes(path, header)
+  }
+
+  /** Make something that is not a directory: parents on demand, and whatever is there replaced. */
+  #make<T>(name: Buffer, create: (path: TreePath) => T): T {
+    const result = this.#withParents(name, path => {
+      try {
+        return create(path)
+      } catch (error) {
+        if (!isErrno(error, 'EEXIST')) throw error
+        this.#discard(path, name, fs.lstatSync(path))
+        return create(path)
+      }
+    })
+    this.#uncoverFile(name)
+    return result
+  }
+
+  #discard(path: TreePath, name: Buffer, st: fs.Stats): void {
+    if (st.isFile() && st.nlink === 1 && (this.#format !== 'remove' || this.#made.has(name.toString('latin1')))) this.#sizeBytes -= st.size
+    removeTreeSync(path)
+    if (!st.isFile()) this.#place.forget()
+  }
+
+  // ---- parents ---------------------------------------------------------------------------------------------------------------
+
+  /** Most entries' parents exist: try first, and make them only when the kernel says that they do not. */
+  #withParents<T>(name: Buffer, work: (path: TreePath) => T): T {
+    try {
+      return work(this.#place.path(name))
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
+      const parent = parentOf(name)
+      if (parent.length === 0) throw error
+      this.#makeDirectories(parent, 0)
+      return work(this.#place.path(name))
+    }
+  }
+
+  #makeDirectories(name: Buffer, depth: number): void {
+    if (depth > 40) throw new StorageError('INVALID_ARCHIVE', `making ${name.toString()}: too many symbolic links`, { errno: 'ELOOP' })
+    for (let at = name.indexOf(0x2f); ; at = name.indexOf(0x2f, at + 1)) {
+      this.#ensureDirectory(at < 0 ? name : name.subarray(0, at), depth)
+      if (at < 0) return
+    }
+  }
+
+  #ensureDirectory(name: Buffer, depth: number): void {
+    const path = this.#place.path(name)
+    try {
+      fs.mkdirSync(path, 0o755)
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error
+      const st = fs.lstatSync(path)
+      if (st.isDirectory()) return
+      if (st.isSymbolicLink()) {
+        const target = this.#place.follow(name)
+        if (target.length > 0 && !target.equals(name)) this.#makeDirectories(target, depth + 1)
+        return
+      }
+      if (this.#format !== 'overlay' || !isOverlayWhiteout(st)) {
+        throw new StorageError('INVALID_ARCHIVE', `${name.toString()} is not a directory, and the layer has entries below it`, { errno: 'ENOTDIR', path: name.toString() })
+      }
+      fs.unlinkSync(path)
+      fs.mkdirSync(path, 0o755)
+    }
+    if (this.#owner && this.#groupsMayInherit) fs.lchownSync(path, 0, 0)
+    this.#implied.add(name.toString('latin1'))
+    this.#uncover(name, path)
+  }
+
+  // ---- deletions -------------------------------------------------------------------------------------------------------------
+
+  #whiteout(name: Buffer, header: TarHeader): void {
+    if (this.#format === 'remove') {
+      const path = this.#existing(name)
+      if (path !== undefined) this.#removeLower(name, path)
+      return
+    }
+    const key = name.toString('latin1')
+    if (this.#format === 'aufs') {
+      const there = this.#existing(name)
+      if (there !== undefined) { if (fs.lstatSync(there).isDirectory()) this.#markOpaque(name, there); return }
+      const mark = markName(name)
+      this.#withParents(mark, path => {
+        try { fs.closeSync(fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL, 0o600)) } catch (error) { if (!isErrno(error, 'EEXIST')) throw error }
+      })
+      this.#whited.add(key)
+      return
+    }
+    this.#withParents(name, path => {
+      try {
+        mknod(path, S_IFCHR, 0n)
+        if (this.#owner && (header.uid !== 0 || header.gid !== 0)) fs.lchownSync(path, header.uid, header.gid)
+        this.#whited.add(key)
+      } catch (error) {
+        if (!isErrno(error, 'EEXIST')) throw error
+        // Made by this layer, so it stays; a directory then shows nothing of the lower one.
+        if (fs.lstatSync(path).isDirectory()) this.#markOpaque(name, path)
+      }
+    })
+  }
+
+  #opaque(name: Buffer): void {
+    if (this.#format === 'remove') {
+      const path = name.length === 0 ? this.#place.root : this.#existing(name)
+      if (path !== undefined && fs.lstatSync(path).isDirectory()) this.#removeChildren(name, path)
+      return
+    }
+    if (name.length === 0) { this.#markOpaque(name, this.#place.root); return }
+    this.#makeDirectories(name, 0)
+    this.#markOpaque(name, this.#place.path(name))
+  }
+
+  #markOpaque(name: Buffer, path: TreePath): void {
+    if (this.#format === 'overlay') setXattr(path, `${this.#prefix}opaque`, 'y')
+    else {
+      const mark = childPath(name.length === 0 ? this.#place.root : path, opaqueName)
+      fs.closeSync(fs.openSync(mark, O_WRONLY | O_CREAT, 0o600))
+    }
+  }
+
+  /** A directory made where this layer had a whiteout shows nothing of what the whiteout hid. */
+  #uncover(name: Buffer, path: TreePath): void {
+    if (this.#uncoverFile(name)) this.#markOpaque(name, path)
+  }
+
+  #uncoverFile(name: Buffer): boolean {
+    if (this.#whited.size === 0 || !this.#whited.delete(name.toString('latin1'))) return false
+    if (this.#format === 'aufs') fs.rmSync(this.#place.path(markName(name)), { force: true })
+    return true
+  }
+
+  /** The path of `name` when it and its parents exist. */
+  #existing(name: Buffer): TreePath | undefined {
+    try {
+      const path = this.#place.path(name)
+      return fs.lstatSync(path, { throwIfNoEntry: false }) === undefined ? undefined : path
+    } catch (error) {
+      if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return undefined
+      throw error
+    }
+  }
+
+  #removeLower(name: Buffer, path: TreePath): void {
+    if (!this.#made.has(name.toString('latin1'))) {
+      removeTreeSync(path)
+      this.#place.forget()
+    } else if (fs.lstatSync(path).isDirectory()) this.#removeChildren(name, path)
+  }
+
+  #removeChildren(name: Buffer, path: TreePath): void {
+    for (const child of fs.readdirSync(path, { encoding: 'buffer' })) {
+      this.#removeLower(name.length === 0 ? child : childPath(name, child), childPath(path, child))
+    }
+  }
+
+  #remember(name: Buffer): void {
+    if (this.#format !== 'remove') return
+    let key = name.toString('latin1')
+    while (!this.#made.has(key)) {
+      this.#made.add(key)
+      const at = key.lastIndexOf('/')
+      if (at < 0) return
+      key = key.slice(0, at)
+    }
+  }
+
+  // ---- metadata --------------------------------------------------------------------------------------------------------------
+
+  #own(path: TreePath, header: TarHeader): void {
+    const isSymlink = header.type === 'symlink'
+    if (!this.#owner) {
+      if (setOwnership(path, header, isSymlink) === 'lost') this.#skip(header, `owner ${header.uid}:${header.gid}`, 'not allowed here, and there is no place to note it')
+      // What we own without a note is taken for root's (compare.ts), so our own id in an archive needs one.
+      else if (header.uid === process.geteuid?.() && !isSymlink) writeOverrideStat(path, { uid: header.uid, gid: header.gid, mode: header.mode })
+      return
+    }
+    if (isSymlink && header.uid === 0 && header.gid === 0 && !this.#groupsMayInherit) return
+    fs.lchownSync(path, header.uid, header.gid)
+    if (!isSymlink) fs.chmodSync(path, header.mode & 0o7777)
+  }
+
+  #setXattrs(path: TreePath, xattrs: ReadonlyMap<string, Buffer>, header: TarHeader): void {
+    for (const [name, value] of xattrs) {
+      if (!mayApply(name)) { this.#skip(header, `xattr ${name}`, 'reserved for the storage itself'); continue }
+      if (!xattrAvailable) { this.#skip(header, `xattr ${name}`, 'native calls are absent'); continue }
+      try {
+        setXattr(path, name, value)
+      } catch (error) {
+        if (!isErrno(error, 'EOPNOTSUPP', 'ENOTSUP', 'EPERM', 'EACCES')) throw error
+        this.#skip(header, `xattr ${name}`, errnoOf(error) ?? 'refused')
+      }
+    }
+  }
+
+  #setTimes(path: TreePath, header: TarHeader): void {
+    this.#putTimes(path, header.atimeNs ?? header.mtimeNs, header.mtimeNs)
+  }
+
+  #putTimes(path: TreePath, atimeNs: bigint, mtimeNs: bigint): void {
+    const atime = clampTime(atimeNs), mtime = clampTime(mtimeNs)
+    // Node's own call is cheaper, and exact for whole seconds only (its numbers are doubles).
+    if (this.#native && (mtime % second !== 0n || atime % second !== 0n)) setTimes(path, atime, mtime)
+    else fs.lutimesSync(path, Number(atime) / 1e9, Number(mtime) / 1e9)
+  }
+
+  #setTimesFd(fd: number, header: TarHeader): void {
+    const mtime = clampTime(header.mtimeNs)
+    const atime = header.atimeNs === undefined ? mtime : clampTime(header.atimeNs)
+    if (this.#native && (mtime % second !== 0n || atime % second !== 0n)) setTimesFd(fd, atime, mtime)
+    else fs.futimesSync(fd, Number(atime / second), Number(mtime / second))
+  }
+
+  #skip(header: TarHeader, what: string, reason: string): void {
+    this.#skippedCount++
+    if (this.#skipped.length < maxSkippedKept) this.#skipped.push({ path: header.name.toString(), what, reason })
+  }
+}
+
+function clampTime(ns: bigint): bigint {
+  const limit = maxSeconds * second
+  return ns > limit ? limit : ns < -limit ? -limit : ns
+}
+
+function markName(name: Buffer): Buffer {
+  const parent = parentOf(name)
+  const base = Buffer.concat([whiteoutPrefix, baseOf(name)])
+  return parent.length === 0 ? base : childPath(parent, base)
+}
+
+/** What an archive can be blamed for is INVALID_ARCHIVE; a full disk is not. */
+const archiveErrnos = new Set(['ENAMETOOLONG', 'ENOTDIR', 'ELOOP', 'EISDIR', 'ENOENT', 'EINVAL', 'ERR_INVALID_ARG_VALUE'])
+
+function explain(error: unknown, header: TarHeader, name: Buffer): StorageError {
+  const what = `applying ${header.type} ${JSON.stringify((name.length === 0 ? emptyBytes : name).toString())}`
+  const errno = errnoOf(error) ?? ((error as { code?: string }).code === 'ERR_INVALID_ARG_VALUE' ? 'ERR_INVALID_ARG_VALUE' : undefined)
+  if (StorageError.is(error) && error.code === 'INVALID_ARCHIVE') return error
+  if (errno !== undefined && archiveErrnos.has(errno)) {
+    return new StorageError('INVALID_ARCHIVE', `${what}: ${(error as Error).message}`, { op: 'apply', path: name.toString(), errno }, { cause: error })
+  }
+  return asStorageError(error, what, { op: 'apply', path: name.toString() })
+}

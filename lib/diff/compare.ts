@@ -1,0 +1,168 @@
+// The changes that lead from one tree to another, found by walking both views in step. Where the upper view is a stack on the lower
+// one, only what its topmost branch mentions is looked at; everything else is the same by construction.
+//
+// A change is what the writer of a layer must record: mode, owner, device number, xattrs that layers carry, link text, and for files size
+// and mtime to the nanosecond. A directory's size and mtime are no change (moby's rule). Content is compared only where a branch holds
+// its own copy with the same size and time: two complete trees would have to be read whole.
+
+import fs from 'node:fs'
+import { effectiveStat, readOverrideStat } from '../fs/override-stat.ts'
+import type { EffectiveStat } from '../fs/override-stat.ts'
+import { privileges } from '../sys/privileges.ts'
+import { childPath } from '../fs/rooted.ts'
+import { getXattr, listXattrs, xattrAvailable } from '../sys/xattr.ts'
+import { TreeView } from './tree-view.ts'
+import type { TreeNode, TreeSpec } from './tree-view.ts'
+import { mayWrite } from './xattr-policy.ts'
+
+export type TreeChange =
+  | { readonly kind: 'A' | 'C'; readonly node: TreeNode }
+  | { readonly kind: 'D'; readonly name: Buffer }
+
+export interface CompareOptions {
+  /** Also report unchanged files that share an inode with another name, so that a writer can keep hard links together. */
+  readonly onUnchangedLink?: (node: TreeNode) => void
+}
+
+/**
+ * Changes from `lower` to `upper`, each directory before its entries, names in byte order. A directory that holds changes is itself
+ * reported as C, before them, unless it is the root. Nodes are valid until the next step.
+ */
+export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, options: CompareOptions = {}): Generator<TreeChange> {
+  const up = new TreeView(upper)
+  const down = lower === undefined ? undefined : new TreeView(lower)
+  const stacked = lower !== undefined && upper.whiteouts !== 'none'
+  const top = up.root()
+  const bottom = down?.root()
+  if (bottom !== undefined && !sameMetadata(top, bottom)) yield { kind: 'C', node: top }
+  // Directories that were entered and not yet reported: reported before the first change inside.
+  const pending: TreeNode[] = []
+  function* flush(): Generator<TreeChange> {
+    for (const node of pending.splice(0)) yield { kind: 'C', node }
+  }
+
+  function* walk(u: TreeNode, l: TreeNode | undefined): Generator<TreeChange> {
+    const held = up.hold(u)
+    try {
+      const ownOnly = stacked && l !== undefined && u.layer === 0 && sameBelow(u, l)
+      for (const name of namesOf(held.node, l, ownOnly)) {
+        const a = up.child(held.node, name)
+        const b = l === undefined ? undefined : down?.child(l, name)
+        if (a === undefined) {
+          if (b !== undefined) { yield* flush(); yield { kind: 'D', name: b.name } }
+          continue
+        }
+        if (a.st.isSocket()) continue
+        if (b !== undefined && isSame(a, b)) continue
+        const isDirectory = a.st.isDirectory()
+        if (b === undefined || b.st.isSocket()) {
+          yield* flush()
+          yield { kind: 'A', node: a }
+        } else if (isDirectory !== b.st.isDirectory() || !sameMetadata(a, b) || stacked && !sameContent(a, b)) {
+          yield* flush()
+          yield { kind: 'C', node: a }
+        } else if (isDirectory) {
+          pending.push(a)
+        } else if (a.st.nlink > 1n) options.onUnchangedLink?.(a)
+        if (!isDirectory) continue
+        yield* walk(a, b?.st.isDirectory() === true ? b : undefined)
+        // Nothing inside changed: the directory was pushed last and is still there.
+        if (pending.at(-1) === a) pending.pop()
+      }
+    } finally {
+      held.close()
+    }
+  }
+
+  function namesOf(u: TreeNode, l: TreeNode | undefined, ownOnly: boolean): Buffer[] {
+    const own = up.names(u, ownOnly)
+    if (ownOnly || l === undefined || down === undefined) return own
+    const all = new Map(own.map(name => [name.toString('latin1'), name]))
+    for (const name of down.names(l)) all.set(name.toString('latin1'), name)
+    return [...all.values()].sort(Buffer.compare)
+  }
+
+  /** The very same object shows in both: nothing in or below it can differ. */
+  function isSame(a: TreeNode, b: TreeNode): boolean {
+    if (a.st.ino !== b.st.ino || a.st.dev !== b.st.dev) return false
+    return !a.st.isDirectory() || !stacked || a.layer > 0 && sameBelow(a, b)
+  }
+
+  yield* walk(top, bottom)
+}
+
+/** Do two directories merge the same directories, the topmost layer's own aside? Then only that one can make a difference. */
+function sameBelow(a: TreeNode, b: TreeNode): boolean {
+  const below = a.layer === 0 ? a.sources.slice(1) : a.sources
+  return below.length === b.sources.length && below.every((source, i) => Buffer.from(source.path).equals(Buffer.from(b.sources[i]?.path ?? '')))
+}
+
+function sameMetadata(a: TreeNode, b: TreeNode): boolean {
+  const x = statOf(a), y = statOf(b)
+  if (x.mode !== y.mode || x.uid !== y.uid || x.gid !== y.gid || x.major !== y.major || x.minor !== y.minor) return false
+  if (a.st.isSymbolicLink()) return fs.readlinkSync(a.path, { encoding: 'buffer' }).equals(fs.readlinkSync(b.path, { encoding: 'buffer' })) && a.st.mtimeNs === b.st.mtimeNs
+  if (!a.st.isDirectory() && (a.st.size !== b.st.size || a.st.mtimeNs !== b.st.mtimeNs)) return false
+  return sameXattrs(a, b)
+}
+
+/**
+ * What the node is, with the owner's notes of an unprivileged store taken into account. There, what we own without a note was
+ * made by a container whose root we are, so it is root's (umoci's rule for rootless trees).
+ */
+export function statOf(node: TreeNode): EffectiveStat {
+  const stat = effectiveStat(node.path, node.st)
+  if (rootlessUid === undefined || stat.uid !== rootlessUid || Number(node.st.uid) !== rootlessUid) return stat
+  return (node.st.isFile() || node.st.isDirectory()) && readOverrideStat(node.path) !== undefined ? stat : { ...stat, uid: 0, gid: 0 }
+}
+const rootlessUid = privileges().chown ? undefined : process.geteuid?.()
+
+function sameXattrs(a: TreeNode, b: TreeNode): boolean {
+  const x = xattrsOf(a), y = xattrsOf(b)
+  if (x.size !== y.size) return false
+  for (const [name, value] of x) if (y.get(name)?.equals(value) !== true) return false
+  return true
+}
+
+/** The attributes that a layer carries, in name order. */
+export function xattrsOf(node: TreeNode): Map<string, Buffer> {
+  const found = new Map<string, Buffer>()
+  if (!xattrAvailable) return found
+  for (const name of listXattrs(node.path).filter(mayWrite).sort()) {
+    const value = getXattr(node.path, name)
+    if (value !== undefined) found.set(name, value)
+  }
+  return found
+}
+
+/** Same size and time: a branch's own copy is read and compared, so that a rewrite with a restored time is seen. */
+function sameContent(a: TreeNode, b: TreeNode): boolean {
+  if (!a.st.isFile() || a.st.size === 0n || a.layer !== 0 || a.dataPath !== a.path) return true
+  return filesEqual(a.dataPath, b.dataPath, Number(a.st.size))
+}
+
+function filesEqual(a: string | Buffer, b: string | Buffer, sizeBytes: number): boolean {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants
+  const x = fs.openSync(a, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  try {
+    const y = fs.openSync(b, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+    try {
+      const p = Buffer.allocUnsafe(262_144), q = Buffer.allocUnsafe(262_144)
+      for (let at = 0; at < sizeBytes;) {
+        const n = fs.readSync(x, p, 0, p.length, at), m = fs.readSync(y, q, 0, q.length, at)
+        if (n !== m || p.compare(q, 0, n, 0, n) !== 0) return false
+        if (n === 0) return true
+        at += n
+      }
+      return true
+    } finally {
+      fs.closeSync(y)
+    }
+  } finally {
+    fs.closeSync(x)
+  }
+}
+
+/** The path as lists of changes print it. */
+export function printedPath(name: Buffer): Buffer {
+  return name.length === 0 ? Buffer.from('/') : childPath(Buffer.alloc(0), name)
+}

@@ -1,0 +1,351 @@
+// The work on layers that runs in threads (lib/sys/threads): apply, write, compare and re-assemble, each a function of structured-clone
+// arguments. Jailed into the tree where the process may, resolved name by name elsewhere.
+
+import fs from 'node:fs'
+import { createHash } from 'node:crypto'
+import zlib from 'node:zlib'
+import { StorageError } from '../errors.ts'
+import { jailedPlace, resolvingPlace } from '../fs/rooted.ts'
+import type { Place } from '../fs/rooted.ts'
+import { canJail, inJail, withOwnUmask } from '../sys/jail.ts'
+import { nativeReason } from '../sys/native.ts'
+import { setTimes } from '../sys/files.ts'
+import { setXattr } from '../sys/xattr.ts'
+import type { JobContext } from '../sys/threads.ts'
+import { decompress, detectCompression } from '../tar/compression.ts'
+import { cleanName } from '../tar/names.ts'
+import { TarParser } from '../tar/parser.ts'
+import { TarAssembler, TarSplitPacker, TarSplitReader } from '../tar/tar-split.ts'
+import type { TarLimits } from '../tar/types.ts'
+import { LayerApplier } from './apply.ts'
+import type { ApplyFormat, ApplySummary } from './apply.ts'
+import { compareTrees, printedPath, statOf, xattrsOf } from './compare.ts'
+import { TreeView } from './tree-view.ts'
+import type { TreeNode, TreeSpec } from './tree-view.ts'
+import { writeLayerSync } from './write-layer.ts'
+import type { WriteOptions, WriteSummary } from './write-layer.ts'
+
+/** The address of this module for runJob. */
+export const jobsModule = import.meta.url
+
+/** A part of a file that this process has open; it is read by position, so that threads can share the descriptor. */
+export interface FileRange {
+  readonly fd: number
+  readonly offset: number
+  readonly length: number
+}
+
+export interface ApplyArguments {
+  readonly dir: string
+  readonly format: ApplyFormat
+  readonly xattrPrefix?: string | undefined
+  /** Where the bytes come from; absent: from the job's input. */
+  readonly source?: FileRange | undefined
+  /** A descriptor that receives the gzipped tar-split; absent: none is made. */
+  readonly tarSplitFd?: number | undefined
+  readonly limits?: TarLimits | undefined
+  /** Name of the source in messages. */
+  readonly label?: string | undefined
+}
+
+export interface ApplyOutcome extends ApplySummary {
+  /** `sha256:…` of the uncompressed tar: the layer's diffID. */
+  readonly diffId: string
+  /** Bytes of the uncompressed tar. */
+  readonly tarBytes: number
+  /** `sha256:…` and length of the bytes as they came. The same as the two above when they were not compressed. */
+  readonly blobDigest: string
+  readonly blobBytes: number
+}
+
+/** 1 MiB reads: smaller ones cost a system call each, larger ones fall out of the cache between read, hash and write. */
+const chunkBytes = 1024 * 1024
+
+function* rangeChunks(range: FileRange, context: JobContext, reuse: boolean): Generator<Buffer> {
+  const shared = reuse ? Buffer.allocUnsafeSlow(chunkBytes) : undefined
+  const end = range.offset + range.length
+  for (let at = range.offset; at < end;) {
+    context.checkAborted()
+    const buffer = shared ?? Buffer.allocUnsafeSlow(chunkBytes)
+    const n = fs.readSync(range.fd, buffer, 0, Math.min(chunkBytes, end - at), at)
+    if (n === 0) throw new StorageError('INVALID_ARCHIVE', `unexpected end of the archive: ${end - at} bytes are missing`, { op: 'read' })
+    at += n
+    yield buffer.subarray(0, n)
+  }
+}
+
+function* inputChunks(context: JobContext): Generator<Buffer> {
+  for (let chunk = context.read(); chunk !== undefined; chunk = context.read()) if (chunk.length > 0) yield chunk
+}
+
+/** Enough of the beginning to tell a compression by: the longest magic, xz's, has 6 bytes. */
+function peek(range: FileRange): Buffer {
+  const bytes = Buffer.alloc(Math.min(16, range.length))
+  return bytes.subarray(0, fs.readSync(range.fd, bytes, 0, bytes.length, range.offset))
+}
+
+/** Run `work` with names resolving inside `dir`. */
+function inPlace<T>(dir: string, work: (place: Place) => T | Promise<T>): Promise<T> {
+  if (canJail()) return inJail(dir, () => work(jailedPlace()))
+  if (nativeReason === undefined) return withOwnUmask(() => work(resolvingPlace(dir)))
+  return Promise.resolve(work(resolvingPlace(dir)))
+}
+
+/** Apply one layer to a directory, hashing it and noting its tar-split on the way. */
+export async function applyJob(args: ApplyArguments, context: JobContext): Promise<ApplyOutcome> {
+  const blobHash = createHash('sha256')
+  let blobBytes = 0
+  const source = args.source
+  const plain = source !== undefined && detectCompression(peek(source)) === 'none'
+  function* counted(chunks: Iterable<Buffer>): Generator<Buffer> {
+    for (const chunk of chunks) {
+      blobBytes += chunk.length
+      if (!plain) blobHash.update(chunk)
+      yield chunk
+    }
+  }
+  const raw = counted(source === undefined ? inputChunks(context) : rangeChunks(source, context, plain))
+  // The first chunk is fetched outside the jail, as a decompressor may load a module for it.
+  const tar = plain ? undefined : decompress(raw)[Symbol.asyncIterator]()
+  const first = tar === undefined ? undefined : await tar.next()
+
+  return inPlace(args.dir, async place => {
+    const diffHash = createHash('sha256')
+    const split = args.tarSplitFd === undefined ? undefined : new GzipMembers(args.tarSplitFd)
+    const applier = new LayerApplier(place, args.format, args.xattrPrefix)
+    const sink = split === undefined ? applier : new TarSplitPacker(json => split.write(json), applier)
+    const parser = new TarParser(sink, args.limits)
+    let tarBytes = 0
+    let reported = 0
+    const take = (chunk: Buffer): void => {
+      tarBytes += chunk.length
+      diffHash.update(chunk)
+      parser.write(chunk)
+      if (blobBytes - reported >= 4 * chunkBytes) { reported = blobBytes; context.progress(blobBytes) }
+    }
+    try {
+      if (tar === undefined) for (const chunk of raw) take(chunk)
+      else for (let next = first; next !== undefined && next.done !== true; next = await tar.next()) { context.checkAborted(); take(next.value) }
+      parser.finish()
+      if (sink instanceof TarSplitPacker) sink.finish()
+      split?.finish()
+      const summary = applier.finish()
+      context.progress(blobBytes)
+      const diffId = `sha256:${diffHash.digest('hex')}`
+      return { ...summary, diffId, tarBytes, blobBytes, blobDigest: plain ? diffId : `sha256:${blobHash.digest('hex')}` }
+    } finally {
+      applier.abort()
+    }
+  })
+}
+
+/**
+ * gzip as a row of members, each from one sync call: no stream, and concatenated members are one gzip file (RFC 1952 § 2.2), which Go's
+ * reader takes as well. Level 1: the JSON shrinks to a tenth at any level.
+ */
+class GzipMembers {
+  readonly #fd: number
+  #pending: Buffer[] = []
+  #pendingBytes = 0
+  #any = false
+
+  constructor(fd: number) { this.#fd = fd }
+
+  write(bytes: Buffer): void {
+    this.#pending.push(Buffer.from(bytes))
+    this.#pendingBytes += bytes.length
+    if (this.#pendingBytes >= chunkBytes) this.#flush()
+  }
+
+  finish(): void {
+    if (this.#pendingBytes > 0 || !this.#any) this.#flush()
+  }
+
+  #flush(): void {
+    this.#any = true
+    const member = zlib.gzipSync(Buffer.concat(this.#pending), { level: 1 })
+    for (let done = 0; done < member.length;) done += fs.writeSync(this.#fd, member, done)
+    this.#pending = []
+    this.#pendingBytes = 0
+  }
+}
+
+export interface WriteArguments {
+  readonly upper: TreeSpec
+  readonly lower?: TreeSpec | undefined
+  readonly options?: WriteOptions | undefined
+}
+
+export interface WriteOutcome extends WriteSummary {
+  readonly diffId: string
+  readonly tarBytes: number
+}
+
+/** Write the changes of `upper` over `lower` as a tar to the job's output. */
+export function writeJob(args: WriteArguments, context: JobContext): WriteOutcome {
+  const hash = createHash('sha256')
+  let tarBytes = 0
+  const out = new Batches(context)
+  const summary = writeLayerSync(args.upper, args.lower, bytes => {
+    hash.update(bytes)
+    tarBytes += bytes.length
+    out.add(bytes)
+  }, args.options)
+  out.flush()
+  return { ...summary, diffId: `sha256:${hash.digest('hex')}`, tarBytes }
+}
+
+/** Collects small buffers into chunks of 1 MiB, as each chunk costs a message. */
+class Batches {
+  readonly #context: JobContext
+  readonly #buffer = Buffer.allocUnsafeSlow(chunkBytes)
+  #used = 0
+
+  constructor(context: JobContext) { this.#context = context }
+
+  add(bytes: Buffer): void {
+    for (let done = 0; done < bytes.length;) {
+      const n = Math.min(bytes.length - done, this.#buffer.length - this.#used)
+      bytes.copy(this.#buffer, this.#used, done, done + n)
+      this.#used += n
+      done += n
+      if (this.#used === this.#buffer.length) this.flush()
+    }
+  }
+
+  flush(): void {
+    this.#context.checkAborted()
+    if (this.#used > 0) this.#context.write(this.#buffer.subarray(0, this.#used))
+    this.#used = 0
+  }
+}
+
+export interface ChangesArguments {
+  readonly upper: TreeSpec
+  readonly lower?: TreeSpec | undefined
+}
+
+/** List changes to the job's output: each a letter, the path with its leading slash, and a NUL. Returns their number. */
+export function changesJob(args: ChangesArguments, context: JobContext): number {
+  const out = new Batches(context)
+  let count = 0
+  for (const change of compareTrees(args.upper, args.lower)) {
+    count++
+    out.add(Buffer.concat([Buffer.from(change.kind), printedPath(change.kind === 'D' ? change.name : change.node.name), Buffer.alloc(1)]))
+  }
+  out.flush()
+  return count
+}
+
+export interface AssembleArguments {
+  /** The directory that holds the layer's files: its branch, or its complete tree. */
+  readonly dir: string
+  /** The gzipped tar-split. */
+  readonly tarSplitFd: number
+}
+
+/** Rebuild the layer's tar, bit for bit, to the job's output; returns its digest and length. @throws CORRUPT for a file that was altered */
+export async function assembleJob(args: AssembleArguments, context: JobContext): Promise<{ diffId: string; tarBytes: number }> {
+  const { size } = fs.fstatSync(args.tarSplitFd)
+  const lines = decompress(rangeChunks({ fd: args.tarSplitFd, offset: 0, length: size }, context, false))[Symbol.asyncIterator]()
+  // The first chunk is fetched outside the jail, as a decompressor may load a module for it.
+  const first = await lines.next()
+  return inPlace(args.dir, async place => {
+    const hash = createHash('sha256')
+    let tarBytes = 0
+    const out = new Batches(context)
+    const reader = new TarSplitReader()
+    const assembler = new TarAssembler(
+      name => fs.openSync(place.path(cleanName(name)), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW),
+      bytes => {
+        hash.update(bytes)
+        tarBytes += bytes.length
+        out.add(bytes)
+      })
+    for (let next = first; next.done !== true; next = await lines.next()) for (const entry of reader.push(next.value)) assembler.add(entry)
+    for (const entry of reader.finish()) assembler.add(entry)
+    out.flush()
+    return { diffId: `sha256:${hash.digest('hex')}`, tarBytes }
+  })
+}
+
+export interface SettleArguments {
+  readonly dir: string
+  /** As in ApplySummary. */
+  readonly names: readonly string[]
+  readonly lower: TreeSpec
+}
+
+/**
+ * Give directories that a layer implied, but did not name, the owner, mode, xattrs and times of the directory below, which they would otherwise
+ * hide behind 0755 root: `tmp/x` alone must not close /tmp. Needs the layers below to be complete.
+ */
+export async function settleImpliedJob(args: SettleArguments): Promise<void> {
+  const view = new TreeView(args.lower)
+  const found: { name: Buffer; node: TreeNode; stat: ReturnType<typeof statOf>; xattrs: Map<string, Buffer> }[] = []
+  for (const text of args.names) {
+    const name = Buffer.from(text, 'latin1')
+    let node: TreeNode | undefined = view.root()
+    for (const part of text.split('/')) node = node?.st.isDirectory() === true ? view.child(node, Buffer.from(part, 'latin1')) : undefined
+    if (node?.st.isDirectory() === true) found.push({ name, node, stat: statOf(node), xattrs: xattrsOf(node) })
+  }
+  if (found.length === 0) return
+  await inPlace(args.dir, place => {
+    // Deepest first, so that a parent's time is set after everything in it.
+    for (const { name, node, stat, xattrs } of found.reverse()) {
+      const path = place.path(name)
+      fs.lchownSync(path, stat.uid, stat.gid)
+      fs.chmodSync(path, stat.mode & 0o7777)
+      for (const [key, value] of xattrs) setXattr(path, key, value)
+      if (nativeReason === undefined) setTimes(path, node.st.atimeNs, node.st.mtimeNs)
+      else fs.lutimesSync(path, Number(node.st.atimeNs) / 1e9, Number(node.st.mtimeNs) / 1e9)
+    }
+  })
+}
+
+export interface SeedEntry {
+  readonly name: string
+  readonly type: 'directory' | 'file' | 'symlink'
+  readonly mode: number
+  readonly linkname?: string
+}
+
+export interface SeedArguments {
+  readonly dir: string
+  readonly format: ApplyFormat
+  readonly xattrPrefix?: string | undefined
+  readonly entries: readonly SeedEntry[]
+  /** The tree as it shows, to see what is there already. */
+  readonly tree: TreeSpec
+  /** What lies below a branch. */
+  readonly lower?: TreeSpec | undefined
+}
+
+/** Put a few empty entries into a layer, root's; a directory that shows already is left alone, anything else is replaced. */
+export async function seedJob(args: SeedArguments): Promise<void> {
+  const view = new TreeView(args.tree)
+  const wanted = args.entries.filter(entry => entry.type !== 'directory' || !showsDirectory(view, entry.name))
+  const implied = await inPlace(args.dir, place => {
+    const applier = new LayerApplier(place, args.format, args.xattrPrefix)
+    const now = BigInt(Date.now()) * 1_000_000n
+    for (const entry of wanted) {
+      applier.entry({
+        name: Buffer.from(entry.name), type: entry.type, mode: entry.mode, uid: 0, gid: 0, sizeBytes: 0, mtimeNs: now,
+        linkname: Buffer.from(entry.linkname ?? ''), uname: '', gname: '', devMajor: 0, devMinor: 0,
+      })
+      applier.end()
+    }
+    return applier.finish().impliedDirectories
+  })
+  if (implied.length > 0 && args.lower !== undefined) await settleImpliedJob({ dir: args.dir, names: implied, lower: args.lower })
+}
+
+/** As the container would reach it: no component may be a link or a file. */
+function showsDirectory(view: TreeView, name: string): boolean {
+  let node: TreeNode | undefined = view.root()
+  for (const part of name.split('/')) {
+    node = view.child(node, Buffer.from(part))
+    if (node?.st.isDirectory() !== true) return false
+  }
+  return true
+}

@@ -1,0 +1,182 @@
+// A directory tree as a container sees it, read without mounting: one complete tree, or a stack of overlay or aufs branches merged here
+// by the kernel's rules (whiteouts, opaque and redirected directories, metacopy files). Reads only, sync.
+//
+// The topmost layer may belong to a running container that swaps directories for symlinks while it is read (CVE-2018-15664): its
+// directories are held open, and everything in them is reached through /proc/self/fd, so no path is resolved twice.
+
+import fs from 'node:fs'
+import { isErrno, StorageError } from '../errors.ts'
+import { childPath } from '../fs/rooted.ts'
+import type { TreePath } from '../fs/rooted.ts'
+import { getXattr } from '../sys/xattr.ts'
+import { isOverlayOpaque, isOverlayWhiteout, opaqueName, parseMark, whiteoutPrefix } from './whiteouts.ts'
+
+export interface TreeSpec {
+  /** Directories, topmost first; with `none` exactly one. */
+  readonly layers: readonly string[]
+  readonly whiteouts: 'overlay' | 'aufs' | 'none'
+  /** Where overlay keeps its marks. Default `trusted.overlay.`. */
+  readonly xattrPrefix?: string
+}
+
+/** A directory of one layer that contributes to a merged directory. */
+interface Source {
+  readonly layer: number
+  readonly path: TreePath
+}
+
+export interface TreeNode {
+  /** Bytes below the root, no leading slash; empty for the root. */
+  readonly name: Buffer
+  readonly st: fs.BigIntStats
+  /** The object that shows: metadata and xattrs are read here. */
+  readonly path: TreePath
+  /** The layer it shows from, 0 being the topmost. */
+  readonly layer: number
+  /** For a directory: what contributes to it, topmost first. */
+  readonly sources: readonly Source[]
+  /** For a file: where its bytes lie; differs from `path` for a metacopy. */
+  readonly dataPath: TreePath
+}
+
+const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants
+
+export class TreeView {
+  readonly spec: TreeSpec
+  readonly #prefix: string
+
+  constructor(spec: TreeSpec) {
+    if (spec.layers.length === 0 || spec.whiteouts === 'none' && spec.layers.length !== 1) {
+      throw new TypeError(`a tree of format ${spec.whiteouts} cannot have ${spec.layers.length} layers`)
+    }
+    this.spec = spec
+    this.#prefix = spec.xattrPrefix ?? 'trusted.overlay.'
+  }
+
+  /** @throws NOT_FOUND when a layer is missing */
+  root(): TreeNode {
+    const sources: Source[] = []
+    for (const [layer, path] of this.spec.layers.entries()) {
+      if (!fs.statSync(path).isDirectory()) throw new StorageError('INVALID_ARGUMENT', `${path} is not a directory`, { path })
+      sources.push({ layer, path })
+      if (this.#isOpaque(path)) break
+    }
+    const top = this.spec.layers[0] as string
+    const st = fs.statSync(top, { bigint: true })
+    return { name: empty, st, path: top, layer: 0, sources, dataPath: top }
+  }
+
+  /**
+   * Hold the directory's topmost source open, so that its entries are reached by descriptor, until `close`. Layers below the topmost
+   * are immutable, so their paths are used as they are. @throws ELOOP or ENOTDIR when it is no directory any more
+   */
+  hold(directory: TreeNode): { readonly node: TreeNode; close(): void } {
+    const first = directory.sources[0]
+    if (first === undefined || first.layer !== 0) return { node: directory, close: () => undefined }
+    const fd = fs.openSync(first.path, O_RDONLY | O_DIRECTORY | (directory.name.length === 0 ? 0 : O_NOFOLLOW))
+    const sources = [{ layer: 0, path: `/proc/self/fd/${fd}` }, ...directory.sources.slice(1)]
+    return { node: { ...directory, sources }, close: () => fs.closeSync(fd) }
+  }
+
+  /** Names in the directory, sorted by byte. With `ownOnly`, what its topmost source says something about, deletions included. */
+  names(directory: TreeNode, ownOnly = false): Buffer[] {
+    const seen = new Map<string, Buffer>()
+    for (const source of ownOnly ? directory.sources.slice(0, 1) : directory.sources) {
+      for (const entry of fs.readdirSync(source.path, { encoding: 'buffer' })) {
+        const name = this.spec.whiteouts === 'aufs' ? subject(entry) : entry
+        if (name !== undefined) seen.set(name.toString('latin1'), name)
+      }
+    }
+    return [...seen.values()].sort(Buffer.compare)
+  }
+
+  /** The entry as the container sees it, or undefined: absent or deleted. */
+  child(directory: TreeNode, name: Buffer): TreeNode | undefined {
+    const full = directory.name.length === 0 ? name : childPath(directory.name, name)
+    if (this.spec.whiteouts === 'aufs' && isMarkName(name)) return undefined
+    let top: { st: fs.BigIntStats; path: TreePath; layer: number } | undefined
+    let dataPath: TreePath | undefined
+    const sources: Source[] = []
+    // What is still to be looked at, nearest first, until a redirect leads elsewhere.
+    let rest = directory.sources
+    let key = name
+    for (let source = rest[0]; source !== undefined; source = rest[0]) {
+      rest = rest.slice(1)
+      const path = childPath(source.path, key)
+      const st = lstat(path)
+      if (st !== undefined) {
+        if (this.spec.whiteouts === 'overlay' && isOverlayWhiteout(st)) break
+        // A directory ends the search for a metacopy's data, and a file below ends the merging of a directory.
+        if (top !== undefined && st.isDirectory() !== top.st.isDirectory()) break
+        top ??= { st, path, layer: source.layer }
+        if (st.isDirectory()) {
+          sources.push({ layer: source.layer, path })
+          if (this.#isOpaque(path)) break
+        } else if (!this.#isMetacopy(path, st)) {
+          dataPath = path
+          break
+        }
+        const redirect = this.spec.whiteouts === 'overlay' ? getXattr(path, `${this.#prefix}redirect`) : undefined
+        if (redirect !== undefined) {
+          if (redirect[0] === slash) rest = this.#absolute(redirect, source.layer)
+          key = redirect.subarray(redirect.lastIndexOf(slash) + 1)
+        }
+      }
+      if (this.spec.whiteouts === 'aufs' && lstat(childPath(source.path, markOf(key))) !== undefined) break
+    }
+    if (top === undefined) return undefined
+    if (!top.st.isDirectory() && dataPath === undefined) {
+      throw new StorageError('CORRUPT', `${full.toString()}: its data is missing from the layers below (metacopy)`, { path: full.toString() })
+    }
+    return { name: full, st: top.st, path: top.path, layer: top.layer, sources, dataPath: dataPath ?? top.path }
+  }
+
+  /** The sources of the parent of an absolute redirect, in the layers below `above` (overlayfs.rst § redirect_dir). */
+  #absolute(redirect: Buffer, above: number): readonly Source[] {
+    const parts = redirect.toString('latin1').split('/').filter(part => part !== '' && part !== '.' && part !== '..').slice(0, -1)
+    const sources = this.spec.layers.map((path, layer) => ({ layer, path })).slice(above + 1)
+    let node: TreeNode | undefined = { ...this.root(), sources }
+    for (const part of parts) {
+      node = this.child(node, Buffer.from(part, 'latin1'))
+      if (node === undefined) return []
+    }
+    return node.sources
+  }
+
+  #isOpaque(path: TreePath): boolean {
+    if (this.spec.whiteouts === 'overlay') return isOverlayOpaque(path, this.#prefix)
+    return this.spec.whiteouts === 'aufs' && lstat(childPath(path, opaqueName)) !== undefined
+  }
+
+  /** A file of which a layer holds only the metadata, its data being in a layer below (overlayfs.rst § metacopy). */
+  #isMetacopy(path: TreePath, st: fs.BigIntStats): boolean {
+    return this.spec.whiteouts === 'overlay' && st.isFile() && getXattr(path, `${this.#prefix}metacopy`) !== undefined
+  }
+}
+
+const empty = Buffer.alloc(0)
+const slash = 0x2f
+
+function lstat(path: TreePath): fs.BigIntStats | undefined {
+  try {
+    return fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  } catch (error) {
+    if (isErrno(error, 'ENOTDIR')) return undefined
+    throw error
+  }
+}
+
+function markOf(name: Buffer): Buffer {
+  return Buffer.concat([whiteoutPrefix, name])
+}
+
+function isMarkName(name: Buffer): boolean {
+  return name.length > 4 && name.toString('latin1', 0, 4) === '.wh.'
+}
+
+/** The name that an entry of an aufs branch speaks of; undefined for aufs' own bookkeeping. */
+function subject(entry: Buffer): Buffer | undefined {
+  if (!isMarkName(entry)) return entry
+  const mark = parseMark(entry)
+  return mark?.kind === 'whiteout' ? mark.of : undefined
+}

@@ -1,0 +1,202 @@
+// Writes the changes between two trees as a layer's tar: deterministic, so that the same trees give the same bytes on every driver.
+//
+// Entries come in byte order of their paths, a directory before what is in it; deletions are `.wh.` names (mode 0600, root, time 0), and opaque marks
+// are not used, since a whiteout per hidden entry says the same. Times keep their nanoseconds; user and group names are left out.
+// Files with large holes are written as PAX 1.0 sparse (see `sparse`); dockerd reads those, but cannot write such a layer out again.
+
+import fs from 'node:fs'
+import { isErrno } from '../errors.ts'
+import { baseOf, childPath, parentOf } from '../fs/rooted.ts'
+import { dataRanges, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG } from '../sys/files.ts'
+import type { DataRange } from '../sys/files.ts'
+import { TarWriter } from '../tar/writer.ts'
+import type { EntryType, TarHeader } from '../tar/types.ts'
+import type { Skipped } from './apply.ts'
+import { compareTrees, statOf, xattrsOf } from './compare.ts'
+import type { TreeNode, TreeSpec } from './tree-view.ts'
+import { whiteoutPrefix } from './whiteouts.ts'
+
+export interface WriteOptions {
+  /**
+   * `auto` (default) writes a file as sparse when its holes come to 64 MiB or more; `always` from the first hole; `never` writes zeros.
+   */
+  readonly sparse?: 'auto' | 'always' | 'never'
+}
+
+export interface WriteSummary {
+  readonly entries: number
+  /** Names that vanished or changed their kind while they were read. */
+  readonly skipped: readonly Skipped[]
+}
+
+const autoSparseBytes = 64 * 1024 * 1024
+const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants
+const noBytes = Buffer.alloc(0)
+
+/** Write the changes from `lower` to `upper` (all of `upper` without a lower) to `emit`, whose buffers are valid during the call only. */
+export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}): WriteSummary {
+  const writer = new LayerWriter(emit, options.sparse ?? 'auto')
+  const changes = compareTrees(upper, lower, { onUnchangedLink: node => writer.unchangedLink(node) })
+  for (const change of changes) {
+    if (change.kind === 'D') writer.whiteout(change.name)
+    else writer.node(change.node)
+  }
+  return writer.finish()
+}
+
+class LayerWriter {
+  readonly #tar: TarWriter
+  readonly #sparse: 'auto' | 'always' | 'never'
+  readonly #skipped: Skipped[] = []
+  #entries = 0
+  /** `dev:ino` of files with several names: the name written, or the unchanged names that wait for one to be written. */
+  readonly #written = new Map<string, Buffer>()
+  readonly #unchanged = new Map<string, Buffer[]>()
+  readonly #chunk = Buffer.allocUnsafeSlow(1024 * 1024)
+
+  constructor(emit: (bytes: Buffer) => void, sparse: 'auto' | 'always' | 'never') {
+    this.#tar = new TarWriter(emit)
+    this.#sparse = sparse
+  }
+
+  whiteout(name: Buffer): void {
+    const parent = parentOf(name)
+    const mark = Buffer.concat([whiteoutPrefix, baseOf(name)])
+    this.#put({ ...plain, name: parent.length === 0 ? mark : childPath(parent, mark), type: 'file', mode: 0o600 })
+    this.#tar.end()
+  }
+
+  /** An unchanged name of an inode of which another name is written: a link keeps them together. */
+  unchangedLink(node: TreeNode): void {
+    const key = inodeKey(node.st)
+    const target = this.#written.get(key)
+    if (target !== undefined) { this.#link(node.name, target); return }
+    const names = this.#unchanged.get(key)
+    if (names === undefined) this.#unchanged.set(key, [node.name])
+    else names.push(node.name)
+  }
+
+  node(node: TreeNode): void {
+    const stat = statOf(node)
+    const header: TarHeader = {
+      ...plain, name: node.name, type: 'file', mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeNs: node.st.mtimeNs,
+    }
+    const xattrs = xattrsOf(node)
+    if (xattrs.size > 0) header.xattrs = xattrs
+    if (node.st.isDirectory()) {
+      header.type = 'directory'
+      header.name = node.name.length === 0 ? rootName : Buffer.concat([node.name, slash])
+      this.#put(header)
+      this.#tar.end()
+      return
+    }
+    if (this.#isFurtherName(node)) return
+    if (node.st.isSymbolicLink()) {
+      header.type = 'symlink'
+      header.mode = 0o777
+      header.linkname = fs.readlinkSync(node.path, { encoding: 'buffer' })
+    } else if ((stat.mode & S_IFMT) !== S_IFREG) {
+      header.type = specialTypes[stat.mode & S_IFMT] ?? 'fifo'
+      header.devMajor = header.type === 'fifo' ? 0 : stat.major
+      header.devMinor = header.type === 'fifo' ? 0 : stat.minor
+    } else {
+      this.#file(node, header)
+      return
+    }
+    this.#put(header)
+    this.#tar.end()
+    this.#remember(node)
+  }
+
+  finish(): WriteSummary {
+    this.#tar.finish()
+    return { entries: this.#entries, skipped: this.#skipped }
+  }
+
+  #isFurtherName(node: TreeNode): boolean {
+    if (node.st.nlink < 2n) return false
+    const first = this.#written.get(inodeKey(node.st))
+    if (first === undefined) return false
+    this.#link(node.name, first)
+    return true
+  }
+
+  #remember(node: TreeNode): void {
+    if (node.st.nlink < 2n) return
+    const key = inodeKey(node.st)
+    this.#written.set(key, node.name)
+    for (const name of this.#unchanged.get(key) ?? []) this.#link(name, node.name)
+    this.#unchanged.delete(key)
+  }
+
+  #link(name: Buffer, target: Buffer): void {
+    this.#put({ ...plain, name, type: 'link', mode: 0o644, linkname: target })
+    this.#tar.end()
+  }
+
+  #file(node: TreeNode, header: TarHeader): void {
+    let fd: number
+    try {
+      // NONBLOCK: a fifo put in the file's place must not hang us.
+      fd = fs.openSync(node.dataPath, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT', 'ELOOP', 'ENXIO')) throw error
+      this.#skipped.push({ path: node.name.toString(), what: 'file', reason: 'vanished while it was read' })
+      return
+    }
+    try {
+      const st = fs.fstatSync(fd)
+      if (!st.isFile()) {
+        this.#skipped.push({ path: node.name.toString(), what: 'file', reason: 'changed its kind while it was read' })
+        return
+      }
+      header.sizeBytes = st.size
+      const ranges = this.#ranges(fd, st)
+      if (ranges !== undefined) header.sparse = ranges
+      this.#put(header)
+      for (const range of ranges ?? [{ offset: 0, length: st.size }]) this.#copy(fd, range)
+      this.#tar.end()
+      this.#remember(node)
+    } finally {
+      fs.closeSync(fd)
+    }
+  }
+
+  /** The stored runs, when the file is to be written as sparse. */
+  #ranges(fd: number, st: fs.Stats): readonly DataRange[] | undefined {
+    const threshold = this.#sparse === 'always' ? 1 : autoSparseBytes
+    if (this.#sparse === 'never' || st.size - st.blocks * 512 < threshold) return undefined
+    const ranges = dataRanges(fd, st.size)
+    const stored = ranges.reduce((sum, range) => sum + range.length, 0)
+    return st.size - stored < threshold ? undefined : ranges
+  }
+
+  #copy(fd: number, range: DataRange): void {
+    const end = range.offset + range.length
+    for (let at = range.offset; at < end;) {
+      const want = Math.min(this.#chunk.length, end - at)
+      const got = fs.readSync(fd, this.#chunk, 0, want, at)
+      // Shrunk while it was read: the header has promised its size, so zeros fill it up, as a read of the hole would.
+      if (got === 0) this.#chunk.fill(0, 0, want)
+      const n = got === 0 ? want : got
+      this.#tar.data(this.#chunk.subarray(0, n))
+      at += n
+    }
+  }
+
+  #put(header: TarHeader): void {
+    this.#entries++
+    this.#tar.entry(header)
+  }
+}
+
+const plain = {
+  mode: 0, uid: 0, gid: 0, sizeBytes: 0, mtimeNs: 0n, linkname: noBytes, uname: '', gname: '', devMajor: 0, devMinor: 0,
+} satisfies Partial<TarHeader>
+const rootName = Buffer.from('./')
+const slash = Buffer.from('/')
+const specialTypes: Readonly<Record<number, EntryType>> = { [S_IFCHR]: 'char', [S_IFBLK]: 'block', [S_IFIFO]: 'fifo' }
+
+function inodeKey(st: fs.BigIntStats): string {
+  return `${st.dev}:${st.ino}`
+}

@@ -1,0 +1,86 @@
+// Remove a tree that a container made: names of any bytes, directories nobody may enter, paths longer than PATH_MAX.
+// Never crosses a mount point: what is mounted inside is somebody's data, so the removal stops with BUSY.
+
+import { randomBytes } from 'node:crypto'
+import fs from 'node:fs'
+import { isErrno, StorageError } from '../errors.ts'
+import { runJob } from '../sys/threads.ts'
+import type { JobContext } from '../sys/threads.ts'
+import { joinPath } from './walk.ts'
+
+// A path given to the kernel ends at 4,096 bytes with its NUL (PATH_MAX); a name has at most 255. Deeper trees are moved up first.
+const pathLimit = 4096 - 257
+
+interface Removal {
+  readonly root: Buffer
+  readonly device: bigint
+  readonly checkAborted: () => void
+}
+
+/** Remove `root` and everything below it. Nothing there is fine, and so is somebody else removing it at the same time. @throws BUSY for a mount point inside */
+export function removeTreeSync(root: string | Buffer, checkAborted: () => void = () => undefined): void {
+  const path = typeof root === 'string' ? Buffer.from(root) : root
+  const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  if (stat === undefined) return
+  if (!stat.isDirectory()) { unlink(path); return }
+  removeDirectory(path, { root: path, device: stat.dev, checkAborted })
+}
+
+function removeDirectory(dir: Buffer, removal: Removal): void {
+  removal.checkAborted()
+  for (const entry of list(dir)) {
+    const path = joinPath(dir, entry.name)
+    if (!entry.isDirectory()) { unlink(path); continue }
+    const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
+    if (stat === undefined) continue
+    if (stat.dev !== removal.device) throw mounted(path)
+    if (path.length <= pathLimit) { removeDirectory(path, removal); continue }
+    // Close under the root again, the same subtree has a short path.
+    const lifted = joinPath(removal.root, Buffer.from(`.deep-${randomBytes(8).toString('hex')}`))
+    fs.renameSync(path, lifted)
+    removeDirectory(lifted, removal)
+  }
+  try {
+    fs.rmdirSync(dir)
+  } catch (error) {
+    if (isErrno(error, 'EBUSY')) throw mounted(dir)
+    if (!isErrno(error, 'ENOENT')) throw error
+  }
+}
+
+interface Dirent { readonly name: Buffer; isDirectory(): boolean }
+
+function list(dir: Buffer): Dirent[] {
+  try {
+    // Root may do everything; others must first give themselves the right to list and to unlink.
+    if (process.geteuid?.() !== 0) fs.chmodSync(dir, 0o700)
+    // The cast: @types/node 20 types the names of a buffer listing as strings.
+    return fs.readdirSync(dir, { withFileTypes: true, encoding: 'buffer' }) as unknown as Dirent[]
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
+}
+
+function unlink(path: Buffer): void {
+  try {
+    fs.unlinkSync(path)
+  } catch (error) {
+    if (isErrno(error, 'EBUSY')) throw mounted(path)
+    if (!isErrno(error, 'ENOENT')) throw error
+  }
+}
+
+function mounted(path: Buffer): StorageError {
+  return new StorageError('BUSY', `removing ${path}: something is mounted there`, { op: 'remove', path: path.toString(), errno: 'EBUSY', hint: `umount ${path}` })
+}
+
+/** `removeTreeSync` in a worker thread. */
+export function removeTree(root: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+  return runJob<string, void>(import.meta.url, 'removeTreeJob', root, { signal: options.signal })
+}
+
+/** For threads.ts only. */
+export function removeTreeJob(root: string, context: JobContext): void {
+  removeTreeSync(root, () => context.checkAborted())
+}

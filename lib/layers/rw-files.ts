@@ -1,0 +1,94 @@
+// The files of a container layer in Docker's layer database (`mounts/<container id>/`): mount-id, init-id, parent.
+
+import { randomBytes } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import { isErrno, StorageError } from '../errors.ts'
+import { syncDirectorySync, writeNew } from '../fs/atomic.ts'
+import { isDigest } from '../ids.ts'
+import type { ChainId, LayerId } from '../ids.ts'
+import { layerDb } from './data-root.ts'
+import type { DataRoot } from './types.ts'
+
+export interface RwFiles {
+  readonly mountId: LayerId
+  /** The layer of mount points between the image and the container; older roots may lack it. */
+  readonly initId?: LayerId
+  /** The image's top layer; absent for a container without an image. */
+  readonly parent?: ChainId
+}
+
+// Docker's rule for both ids (layer/filestore.go).
+const idPattern = /^[a-f0-9]{64}(-init)?$/
+
+function readText(file: string): string | undefined {
+  try {
+    return fs.readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}
+
+/** Undefined when there is no such container layer. @throws CORRUPT */
+export function readRwFiles(root: DataRoot, name: string): RwFiles | undefined {
+  const dir = path.join(layerDb.mounts(root), name)
+  const mountId = readText(path.join(dir, 'mount-id'))
+  if (mountId === undefined) return undefined
+  const initId = readText(path.join(dir, 'init-id'))
+  const parent = readText(path.join(dir, 'parent'))
+  const corrupt = (what: string): StorageError => new StorageError('CORRUPT', `container layer ${name}: ${what}`, { key: name, path: dir })
+  if (!idPattern.test(mountId)) throw corrupt('invalid mount id value')
+  if (initId !== undefined && !idPattern.test(initId)) throw corrupt('invalid init id value')
+  if (parent !== undefined && !isDigest(parent)) throw corrupt('invalid parent value')
+  return {
+    mountId: mountId as LayerId,
+    ...(initId === undefined ? {} : { initId: initId as LayerId }), ...(parent === undefined ? {} : { parent: parent as ChainId }),
+  }
+}
+
+/** Make the entry visible by one rename. The caller holds the store's lock, and knows the name to be free. */
+export function writeRwFiles(root: DataRoot, name: string, files: RwFiles): void {
+  const sync = root.durability !== 'none'
+  const writeSet = path.join(layerDb.tmp(root), `write-set-${randomBytes(8).toString('hex')}`)
+  fs.mkdirSync(writeSet, { mode: 0o755 })
+  fs.chmodSync(writeSet, 0o755)
+  try {
+    const entries = [['mount-id', files.mountId], ['init-id', files.initId], ['parent', files.parent]] as const
+    for (const [file, text] of entries) {
+      if (text === undefined) continue
+      const fd = writeNew(path.join(writeSet, file), text, 0o644)
+      try {
+        if (sync) fs.fdatasyncSync(fd)
+      } finally {
+        fs.closeSync(fd)
+      }
+    }
+    fs.renameSync(writeSet, path.join(layerDb.mounts(root), name))
+  } catch (error) {
+    fs.rmSync(writeSet, { recursive: true, force: true })
+    throw error
+  }
+  if (sync) syncDirectorySync(layerDb.mounts(root))
+}
+
+/** Names of the container layers there are. */
+export function listRwNames(root: DataRoot): string[] {
+  try {
+    return fs.readdirSync(layerDb.mounts(root))
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
+}
+
+/** The driver layers that container layers use. An unreadable entry is passed over: nothing is removed on its account but what an intent names. */
+export function* rwLayerIds(root: DataRoot): Generator<LayerId> {
+  for (const name of listRwNames(root)) {
+    const dir = path.join(layerDb.mounts(root), name)
+    for (const file of ['mount-id', 'init-id']) {
+      const id = readText(path.join(dir, file))
+      if (id !== undefined) yield id as LayerId
+    }
+  }
+}

@@ -1,0 +1,156 @@
+// File calls that Node lacks: device nodes, times in nanoseconds, holes, ranged copies, syncfs, renameat2, openat2.
+// All sync and sharing no state, so that they work in workers; paths may be bytes.
+
+import fs from 'node:fs'
+import { bind, cPath, errno, nativeReason, sysError } from './native.ts'
+
+const c = {
+  mknod: bind('int mknod(const char *path, uint32_t mode, uint64_t dev)'),
+  utimensat: bind('int utimensat(int dirfd, const char *path, const void *times, int flags)'),
+  futimens: bind('int futimens(int fd, const void *times)'),
+  lseek: bind('int64_t lseek(int fd, int64_t offset, int whence)'),
+  copyFileRange: bind('int64_t copy_file_range(int in, int64_t *offIn, int out, int64_t *offOut, size_t len, uint32_t flags)'),
+  ioctlInt: bind('int ioctl(int fd, uint64_t request, int64_t arg)'),
+  ioctlPtr: bind('int ioctl(int fd, uint64_t request, void *arg)'),
+  syncfs: bind('int syncfs(int fd)'),
+  renameat2: bind('int renameat2(int olddir, const char *oldpath, int newdir, const char *newpath, uint32_t flags)'),
+  syscall4: bind('int64_t syscall(int64_t number, int64_t a, const char *b, void *c, int64_t d)'),
+  linkat: bind('int linkat(int olddir, const char *oldpath, int newdir, const char *newpath, int flags)'),
+  umask: bind('uint32_t umask(uint32_t mask)'),
+}
+
+const AT_FDCWD = -100
+const AT_SYMLINK_NOFOLLOW = 0x100
+
+export const S_IFMT = 0o170000
+export const S_IFIFO = 0o010000
+export const S_IFCHR = 0o020000
+export const S_IFBLK = 0o060000
+export const S_IFREG = 0o100000
+export const S_IFSOCK = 0o140000
+
+/** Linux's 64-bit device number (glibc's gnu_dev_makedev). Both parts 0 to 2^32-1. */
+export function makedev(major: number, minor: number): bigint {
+  const a = BigInt(major), b = BigInt(minor)
+  return (a & 0xfffn) << 8n | (a & 0xfffff000n) << 32n | b & 0xffn | (b & 0xffffff00n) << 12n
+}
+
+/** Major and minor number of a device as stat reports it. */
+export function splitDev(dev: bigint | number): { major: number; minor: number } {
+  const d = BigInt(dev)
+  return {
+    major: Number(d >> 8n & 0xfffn | d >> 32n & 0xfffff000n),
+    minor: Number(d & 0xffn | d >> 12n & 0xffffff00n),
+  }
+}
+
+/** `mode` includes the type (S_IFCHR, S_IFBLK, S_IFIFO, S_IFREG, S_IFSOCK); the umask applies. */
+export function mknod(path: string | Buffer, mode: number, dev: bigint = 0n): void {
+  c.mknod([cPath(path), mode, dev], path)
+}
+
+const times = Buffer.alloc(32)
+function fillTimes(atimeNs: bigint, mtimeNs: bigint): Buffer {
+  putTime(0, atimeNs)
+  putTime(16, mtimeNs)
+  return times
+}
+function putTime(at: number, ns: bigint): void {
+  // Floored, so that the nanosecond part is never negative (utimensat(2) demands 0 to 999,999,999).
+  let sec = ns / 1_000_000_000n, rest = ns % 1_000_000_000n
+  if (rest < 0n) { sec -= 1n; rest += 1_000_000_000n }
+  times.writeBigInt64LE(sec, at)
+  times.writeBigInt64LE(rest, at + 8)
+}
+
+/** Set times to the nanosecond, links not followed. Node's own lutimes cuts to microseconds. */
+export function setTimes(path: string | Buffer, atimeNs: bigint, mtimeNs: bigint): void {
+  c.utimensat([AT_FDCWD, cPath(path), fillTimes(atimeNs, mtimeNs), AT_SYMLINK_NOFOLLOW], path)
+}
+
+export function setTimesFd(fd: number, atimeNs: bigint, mtimeNs: bigint): void {
+  c.futimens([fd, fillTimes(atimeNs, mtimeNs)])
+}
+
+/** A run of data of a file, in bytes. */
+export interface DataRange { readonly offset: number; readonly length: number }
+
+/**
+ * The runs of data between holes (lseek SEEK_DATA/SEEK_HOLE), ascending. A file system that knows no holes reports one run.
+ * Without native calls the whole file is one run.
+ */
+export function dataRanges(fd: number, sizeBytes: number): DataRange[] {
+  if (nativeReason !== undefined) return sizeBytes === 0 ? [] : [{ offset: 0, length: sizeBytes }]
+  const ranges: DataRange[] = []
+  let at = 0
+  while (at < sizeBytes) {
+    const start = c.lseek([fd, at, 3], undefined, [errno.ENXIO, errno.EINVAL])
+    if (start === -errno.ENXIO) break
+    if (start === -errno.EINVAL) return [{ offset: 0, length: sizeBytes }]
+    if (start >= sizeBytes) break
+    const end = Math.min(c.lseek([fd, start, 4]), sizeBytes)
+    ranges.push({ offset: start, length: end - start })
+    at = end
+  }
+  return ranges
+}
+
+const offIn = Buffer.alloc(8), offOut = Buffer.alloc(8)
+/** Copy inside the kernel. Returns bytes copied (0 at the end of the input). @throws EXDEV, EOPNOTSUPP, EINVAL where it cannot */
+export function copyFileRange(fdIn: number, offsetIn: number, fdOut: number, offsetOut: number, length: number): number {
+  offIn.writeBigInt64LE(BigInt(offsetIn))
+  offOut.writeBigInt64LE(BigInt(offsetOut))
+  return c.copyFileRange([fdIn, offIn, fdOut, offOut, length, 0])
+}
+
+const FICLONE = 0x40049409
+/** Share all of `fdIn`'s blocks with `fdOut` (reflink). False where the file system cannot. */
+export function tryClone(fdIn: number, fdOut: number): boolean {
+  return c.ioctlInt([fdOut, FICLONE, fdIn], undefined, [errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS]) === 0
+}
+
+/** ioctl with a pointer argument; returns its value. `allow` lists errnos that come back negated. */
+export function ioctl(fd: number, request: number | bigint, argument: Buffer, path?: string, allow?: readonly number[]): number {
+  return c.ioctlPtr([fd, request, argument], path, allow)
+}
+
+/** Write everything of the file system that holds `path` to its device, data and metadata. */
+export function syncFileSystem(path: string): void {
+  const fd = fs.openSync(path, fs.constants.O_RDONLY)
+  try { c.syncfs([fd], path) } finally { fs.closeSync(fd) }
+}
+
+/** Fail with ALREADY_EXISTS rather than replace. */
+export const RENAME_NOREPLACE = 1
+export const RENAME_EXCHANGE = 2
+
+export function rename2(from: string | Buffer, to: string | Buffer, flags: number): void {
+  c.renameat2([AT_FDCWD, cPath(from), AT_FDCWD, cPath(to), flags], from)
+}
+
+/** link(2) that links a symlink itself, as a layer's hard link to a symlink demands. */
+export function linkNoFollow(from: string | Buffer, to: string | Buffer): void {
+  c.linkat([AT_FDCWD, cPath(from), AT_FDCWD, cPath(to), 0], to)
+}
+
+/** The calling thread's mask once it has left the process's fs struct (jail.ts); else the process's. Returns the old one. */
+export function setUmask(mask: number): number {
+  return c.umask([mask])
+}
+
+export const RESOLVE_NO_SYMLINKS = 0x04
+export const RESOLVE_BENEATH = 0x08
+export const RESOLVE_IN_ROOT = 0x10
+const SYS_openat2 = 437 // the same number on every architecture (Linux 5.6, asm-generic/unistd.h)
+const how = Buffer.alloc(24)
+
+/** openat2(2). Returns a descriptor. @throws with the kernel's errno (ELOOP, EXDEV, ENOENT, ENOSYS, …) */
+export function openat2(dirfd: number, path: string | Buffer, flags: number, resolve: number, mode = 0): number {
+  how.writeBigUInt64LE(BigInt(flags >>> 0), 0)
+  how.writeBigUInt64LE(BigInt(mode), 8)
+  how.writeBigUInt64LE(BigInt(resolve), 16)
+  const bytes = typeof path === 'string' ? Buffer.from(path) : path
+  const result = c.syscall4([SYS_openat2, dirfd, cPath(bytes), how, 24], path, [errno.ENOSYS])
+  if (result === -errno.ENOSYS) throw sysError('openat2', errno.ENOSYS, path)
+  return result
+}

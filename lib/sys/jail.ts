@@ -1,0 +1,65 @@
+// Jail the calling worker thread into a directory: afterwards every path that a sync fs call of this thread resolves stays inside,
+// whatever symlinks or names a hostile archive holds. Needs CAP_SYS_CHROOT and a thread of its own; async fs is not jailed.
+
+import fs from 'node:fs'
+import { isMainThread } from 'node:worker_threads'
+import { StorageError } from '../errors.ts'
+import { setUmask } from './files.ts'
+import { bind, cPath } from './native.ts'
+import { privileges } from './privileges.ts'
+
+const unshare = bind('int unshare(int flags)')
+const chroot = bind('int chroot(const char *path)')
+const chdir = bind('int chdir(const char *path)')
+const fchdir = bind('int fchdir(int fd)')
+const CLONE_FS = 0x200
+
+export function canJail(): boolean {
+  return !isMainThread && privileges().chroot
+}
+
+let alone = false
+let home: number | undefined
+
+/** Give this thread its own root, working directory and umask (unshare(2), CLONE_FS). Needs no privilege; once per thread. */
+function standAlone(): void {
+  if (alone) return
+  if (isMainThread) throw new TypeError('only a worker thread can leave the process\'s fs struct')
+  unshare([CLONE_FS])
+  home = fs.openSync('/', fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  alone = true
+}
+
+/**
+ * Run `work` with `/` being `dir` and the umask 0. Load every module and open every file that the work needs before:
+ * descriptors stay usable, paths outside do not resolve. Jails do not nest.
+ */
+export async function inJail<T>(dir: string, work: () => T | Promise<T>): Promise<T> {
+  standAlone()
+  if (home === undefined) throw new StorageError('FAILED_PRECONDITION', 'the thread has no way back out of a jail')
+  const mask = setUmask(0)
+  chroot([cPath(dir)], dir)
+  chdir(['/'])
+  try {
+    return await work()
+  } finally {
+    // process.chdir and process.umask refuse in workers, so the calls are made directly.
+    fchdir([home])
+    chroot(['.'])
+    setUmask(mask)
+  }
+}
+
+/** Run `work` with the umask 0 in this worker, not jailed: for threads without CAP_SYS_CHROOT. */
+export async function withOwnUmask<T>(work: () => T | Promise<T>): Promise<T> {
+  standAlone()
+  const mask = setUmask(0)
+  try { return await work() } finally { setUmask(mask) }
+}
+
+/** Run the sync `work` with the working directory `dir`, so that long paths can be given short (mount options). Worker only. */
+export function inDirectory<T>(dir: string, work: () => T): T {
+  standAlone()
+  chdir([cPath(dir)], dir)
+  try { return work() } finally { if (home !== undefined) fchdir([home]) }
+}

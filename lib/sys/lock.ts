@@ -1,0 +1,141 @@
+// Advisory locks that fall with the process that holds them: flock(2) on a file, and, without koffi, a file made with
+// O_EXCL that names its owner by pid and start time. Never blocks the event loop: waits are retries.
+
+import fs from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isErrno, StorageError } from '../errors.ts'
+import { bind, errno, nativeReason } from './native.ts'
+
+const flock = bind('int flock(int fd, int operation)')
+const LOCK_SH = 1, LOCK_EX = 2, LOCK_NB = 4
+
+export interface Lock {
+  /** Idempotent. The file stays. */
+  release(): void
+  /** Release, and remove the file first, so that nobody can lock a name that is about to vanish unnoticed. */
+  releaseAndUnlink(): void
+}
+
+/** `pid` and the process's start time in clock ticks (proc(5), /proc/PID/stat field 22): together they are never reused within a boot. */
+export function processIdentity(pid: number): string | undefined {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // The command name may contain spaces and parentheses, so count fields from the last one.
+    const start = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+    return `${pid} ${start}`
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined
+    throw error
+  }
+}
+
+/** Does the process that wrote this identity still run? */
+export function isAlive(identity: string): boolean {
+  const pid = Number(identity.split(' ')[0])
+  return Number.isInteger(pid) && pid > 0 && processIdentity(pid) === identity
+}
+
+/** Take the lock now, or return undefined because somebody else holds it. The file is made when missing (mode 0600). */
+export function tryLock(path: string, mode: 'shared' | 'exclusive' = 'exclusive'): Lock | undefined {
+  return nativeReason === undefined ? tryFlock(path, mode) : tryOwnerFile(path)
+}
+
+function tryFlock(path: string, mode: 'shared' | 'exclusive'): Lock | undefined {
+  for (;;) {
+    const fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600)
+    let held = false
+    try {
+      held = flock([fd, (mode === 'shared' ? LOCK_SH : LOCK_EX) | LOCK_NB], path, [errno.EWOULDBLOCK]) === 0
+      if (!held) return undefined
+      // The file may have been unlinked by its last holder between open and lock: then this lock guards nothing.
+      if (sameFile(fd, path)) return holder(path, () => fs.closeSync(fd))
+      held = false
+    } finally {
+      if (!held) fs.closeSync(fd)
+    }
+  }
+}
+
+function sameFile(fd: number, path: string): boolean {
+  try {
+    const here = fs.fstatSync(fd), there = fs.statSync(path)
+    return here.ino === there.ino && here.dev === there.dev
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return false
+    throw error
+  }
+}
+
+function tryOwnerFile(path: string): Lock | undefined {
+  const owner = `${path}.owner`
+  const mine = `${processIdentity(process.pid)}`
+  for (let attempt = 0; attempt < 3; attempt++) {
+    try {
+      fs.writeFileSync(owner, mine, { flag: 'wx', mode: 0o600 })
+      fs.closeSync(fs.openSync(path, 'a', 0o600))
+      return holder(path, () => fs.rmSync(owner, { force: true }))
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error
+    }
+    let text: string
+    try { text = fs.readFileSync(owner, 'latin1') } catch (error) {
+      if (isErrno(error, 'ENOENT')) continue
+      throw error
+    }
+    if (isAlive(text)) return undefined
+    // Renamed before removal: of two processes that find the same dead owner only one wins the rename.
+    const dead = `${owner}.${process.pid}.dead`
+    try { fs.renameSync(owner, dead); fs.unlinkSync(dead) } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error
+    }
+  }
+  return undefined
+}
+
+function holder(path: string, drop: () => void): Lock {
+  let held = true
+  const release = (): void => {
+    if (!held) return
+    held = false
+    drop()
+  }
+  return {
+    release,
+    releaseAndUnlink() {
+      if (!held) return
+      fs.rmSync(path, { force: true })
+      release()
+    },
+  }
+}
+
+export interface LockOptions {
+  readonly mode?: 'shared' | 'exclusive'
+  /** Give up with LOCKED after this many milliseconds. Default 60,000. */
+  readonly timeoutMs?: number
+  readonly signal?: AbortSignal
+}
+
+/** Wait for the lock, retrying every 1 to 25 ms. @throws LOCKED after the timeout, ABORTED */
+export async function lock(path: string, options: LockOptions = {}): Promise<Lock> {
+  const { mode = 'exclusive', timeoutMs = 60_000, signal } = options
+  const deadline = performance.now() + timeoutMs
+  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 25)) {
+    if (signal?.aborted) throw new StorageError('ABORTED', `locking ${path}: aborted`, { op: 'lock', path })
+    const got = tryLock(path, mode)
+    if (got !== undefined) return got
+    if (performance.now() > deadline) {
+      throw new StorageError('LOCKED', `locking ${path}: another process has held it for ${timeoutMs} ms`,
+        { op: 'lock', path, hint: 'find the process with: fuser -v ' + path })
+    }
+    await sleep(pauseMs)
+  }
+}
+
+/** Is the file locked by anybody (another process, or another descriptor of this one)? False when it does not exist. */
+export function isLocked(path: string): boolean {
+  if (!fs.existsSync(path)) return false
+  const probe = tryLock(path)
+  probe?.release()
+  return probe === undefined
+}

@@ -1,0 +1,229 @@
+// Mounting and unmounting, and the table of what is mounted. The options of a Mount are the words of mount(8); here they become
+// flags and data. Overlays go through fsopen/fsconfig, one `lowerdir+` per layer, where the kernel has it: no page limit.
+
+import fs from 'node:fs'
+import type { Mount } from '../driver.ts'
+import { isErrno, StorageError } from '../errors.ts'
+import { bind, cPath, errno, nativeReason } from './native.ts'
+
+const c = {
+  mount: bind('int mount(const char *source, const char *target, const char *type, uint64_t flags, const char *data)'),
+  umount2: bind('int umount2(const char *target, int flags)'),
+  fsopen: bind('int64_t syscall(int64_t number, const char *name, int64_t flags)'),
+  fsconfig: bind('int64_t syscall(int64_t number, int64_t fd, int64_t cmd, const char *key, const char *value, int64_t aux)'),
+  fsmount: bind('int64_t syscall(int64_t number, int64_t fd, int64_t flags, int64_t attrs)'),
+  moveMount: bind('int64_t syscall(int64_t number, int64_t fromFd, const char *from, int64_t toFd, const char *to, int64_t flags)'),
+}
+
+// Numbers shared by every architecture (Linux 5.2, asm-generic/unistd.h).
+const SYS_move_mount = 429, SYS_fsopen = 430, SYS_fsconfig = 431, SYS_fsmount = 432
+const FSCONFIG_SET_FLAG = 0, FSCONFIG_SET_STRING = 1, FSCONFIG_CMD_CREATE = 6
+const MOVE_MOUNT_F_EMPTY_PATH = 4
+const CLOEXEC = 1
+const AT_FDCWD = -100
+
+const MS = { rdonly: 1, nosuid: 2, nodev: 4, noexec: 8, sync: 16, remount: 32, noatime: 1024, nodiratime: 2048, bind: 4096, rec: 16384, private: 1 << 18, slave: 1 << 19, shared: 1 << 20, relatime: 1 << 21 }
+const MNT_DETACH = 2
+const flagOf: Readonly<Record<string, number>> = {
+  ro: MS.rdonly, nosuid: MS.nosuid, nodev: MS.nodev, noexec: MS.noexec, sync: MS.sync, noatime: MS.noatime,
+  nodiratime: MS.nodiratime, relatime: MS.relatime, bind: MS.bind, rbind: MS.bind | MS.rec, remount: MS.remount,
+}
+const propagation: Readonly<Record<string, number>> = {
+  private: MS.private, rprivate: MS.private | MS.rec, slave: MS.slave, rslave: MS.slave | MS.rec, shared: MS.shared, rshared: MS.shared | MS.rec,
+}
+const defaults = new Set(['rw', 'defaults', 'suid', 'dev', 'exec', 'async', 'atime'])
+
+interface ParsedOptions { flags: number; data: string[]; propagation: number[] }
+
+function parse(options: readonly string[]): ParsedOptions {
+  const parsed: ParsedOptions = { flags: 0, data: [], propagation: [] }
+  for (const option of options) {
+    const spread = propagation[option]
+    if (spread !== undefined) parsed.propagation.push(spread)
+    else if (!defaults.has(option)) {
+      const flag = flagOf[option]
+      if (flag !== undefined) parsed.flags |= flag
+      else parsed.data.push(option)
+    }
+  }
+  return parsed
+}
+
+/** Perform one described mount at `target`, which must exist. A failure leaves nothing mounted. */
+export function performMount(mount: Mount, target: string): void {
+  const options = parse(mount.options)
+  if (mount.type === 'overlay') mountOverlay(mount, options, target)
+  else if ((options.flags & MS.bind) !== 0) mountBind(mount, options, target)
+  else c.mount([cPath(mount.source), cPath(target), mount.type, options.flags, options.data.join(',')], target)
+  try {
+    for (const spread of options.propagation) c.mount([null, cPath(target), null, spread, null], target)
+  } catch (error) {
+    unmount(target)
+    throw error
+  }
+}
+
+function mountBind(mount: Mount, options: ParsedOptions, target: string): void {
+  c.mount([cPath(mount.source), cPath(target), 'none', options.flags & (MS.bind | MS.rec), null], target)
+  // The first call ignores every flag but MS_REC (mount(2), "Creating a bind mount"): read-only needs the remount.
+  const rest = options.flags & ~MS.rec
+  if ((rest & ~MS.bind) === 0) return
+  try {
+    c.mount([null, cPath(target), null, rest | MS.remount, null], target)
+  } catch (error) {
+    unmount(target)
+    throw error
+  }
+}
+
+/** What was found out about this kernel. Exported for the tests, which must also go the old kernels' way. */
+export const overlayKernel: { lowerdirPlus: boolean | undefined } = { lowerdirPlus: undefined }
+
+// strndup_user(value, 256) in fsconfig(2): a longer string is EINVAL.
+const fsconfigLimit = 255
+
+function mountOverlay(mount: Mount, options: ParsedOptions, target: string): void {
+  if (overlayKernel.lowerdirPlus !== false && mountOverlayByFd(mount, options, target)) return
+  const plain = options.data.join(',')
+  if (Buffer.byteLength(plain) < pageBytes) {
+    c.mount([cPath(mount.source), cPath(target), 'overlay', options.flags, plain], target)
+    return
+  }
+  // Too long for the page that mount(2) copies: each lower by a descriptor instead, 12 bytes each, so that 340 fit whatever the data root's length.
+  const fds: number[] = []
+  try {
+    const data = options.data.map(option => {
+      const [key, value] = keyAndValue(option)
+      return key === 'lowerdir' && value !== undefined ? `lowerdir=${splitLowers(value).map(lower => byDescriptor(lower, fds)).join(':')}` : option
+    }).join(',')
+    if (Buffer.byteLength(data) >= pageBytes) {
+      throw new StorageError('LIMIT_EXCEEDED', `mounting overlay at ${target}: the options need ${Buffer.byteLength(data)} bytes, and the kernel takes ${pageBytes - 1}`,
+        { op: 'mount', path: target, hint: 'a kernel with lowerdir+ (Linux 6.7) has no such limit' })
+    }
+    c.mount([cPath(mount.source), cPath(target), 'overlay', options.flags, data], target)
+  } finally {
+    for (const fd of fds) fs.closeSync(fd)
+  }
+}
+
+const pageBytes = 4096
+const O_PATH = 0o10000000
+const fdFolder = fs.existsSync('/dev/fd') ? '/dev/fd' : '/proc/self/fd'
+
+/** A short name of a directory, good while its descriptor, which is added to `fds`, is open: a mount resolves its paths once. */
+function byDescriptor(dir: string, fds: number[]): string {
+  const fd = fs.openSync(dir, O_PATH | fs.constants.O_DIRECTORY)
+  fds.push(fd)
+  return `${fdFolder}/${fd}`
+}
+
+function keyAndValue(option: string): [key: string, value: string | undefined] {
+  const eq = option.indexOf('=')
+  return eq < 0 ? [option, undefined] : [option.slice(0, eq), option.slice(eq + 1)]
+}
+
+/** False when this kernel has no fsopen or no `lowerdir+`, found out on the first overlay. */
+function mountOverlayByFd(mount: Mount, options: ParsedOptions, target: string): boolean {
+  const fsfd = c.fsopen([SYS_fsopen, 'overlay', CLOEXEC], target, [errno.ENOSYS, errno.ENODEV])
+  if (fsfd === -errno.ENODEV) throw new StorageError('NOT_SUPPORTED', 'the kernel has no overlay file system', { op: 'mount', errno: 'ENODEV', hint: 'modprobe overlay' })
+  if (fsfd < 0) { overlayKernel.lowerdirPlus = false; return false }
+  let mfd = -1
+  const fds: number[] = []
+  try {
+    const set = (key: string, value: string | null, allow?: readonly number[]): number =>
+      c.fsconfig([SYS_fsconfig, fsfd, value === null ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING, key, value, 0], target, allow)
+    set('source', mount.source)
+    for (const option of options.data) {
+      const [key, value] = keyAndValue(option)
+      if (key !== 'lowerdir') {
+        const long = value !== undefined && Buffer.byteLength(value) > fsconfigLimit && (key === 'upperdir' || key === 'workdir')
+        set(key, long ? byDescriptor(unescapePath(value), fds) : value ?? null)
+        continue
+      }
+      for (const lower of splitLowers(value ?? '')) {
+        const short = Buffer.byteLength(lower) > fsconfigLimit ? byDescriptor(lower, fds) : lower
+        if (overlayKernel.lowerdirPlus === true) { set('lowerdir+', short); continue }
+        if (set('lowerdir+', short, [errno.EINVAL]) === -errno.EINVAL) {
+          overlayKernel.lowerdirPlus = false
+          return false
+        }
+        overlayKernel.lowerdirPlus = true
+      }
+    }
+    c.fsconfig([SYS_fsconfig, fsfd, FSCONFIG_CMD_CREATE, null, null, 0], target)
+    mfd = c.fsmount([SYS_fsmount, fsfd, CLOEXEC, mountAttributes(options.flags)], target)
+    c.moveMount([SYS_move_mount, mfd, '', AT_FDCWD, cPath(target), MOVE_MOUNT_F_EMPTY_PATH], target)
+    return true
+  } catch (error) {
+    throw explainOverlay(error, fsfd, target)
+  } finally {
+    // Closed before anybody unmounts: an open fsmount descriptor keeps the mount busy.
+    for (const fd of [...fds, mfd, fsfd]) if (fd >= 0) fs.closeSync(fd)
+  }
+}
+
+/** The kernel writes its reason into the fs context, one line per read: "e overlay: ...". */
+function explainOverlay(error: unknown, fsfd: number, target: string): unknown {
+  if (!StorageError.is(error)) return error
+  let reason = ''
+  try {
+    const line = Buffer.alloc(1024)
+    for (;;) reason += `${line.toString('utf8', 0, fs.readSync(fsfd, line)).replace(/^[ewi] /, '').trim()}; `
+  } catch {
+    // ENODATA: the log has been read.
+  }
+  const why = reason === '' ? (error.info.errno ?? error.message) : `${reason.replace(/; $/, '')} (${error.info.errno})`
+  return new StorageError(error.code, `mounting overlay at ${target}: ${why}`, { ...error.info, op: 'mount', path: target }, { cause: error })
+}
+
+/** `lowerdir` splits at ':' unless it is escaped with a backslash (Documentation/filesystems/overlayfs.rst). */
+export function splitLowers(value: string): string[] {
+  return (value.match(/(?:\\.|[^:\\])+/g) ?? []).map(unescapePath)
+}
+
+function unescapePath(value: string): string {
+  return value.replace(/\\(.)/g, '$1')
+}
+
+function mountAttributes(flags: number): number {
+  const of: readonly (readonly [number, number])[] = [[MS.rdonly, 1], [MS.nosuid, 2], [MS.nodev, 4], [MS.noexec, 8], [MS.noatime, 0x10], [MS.nodiratime, 0x80]]
+  return of.reduce((sum, [flag, attribute]) => (flags & flag) !== 0 ? sum | attribute : sum, 0)
+}
+
+/** Unmount; lazily by default, as Docker does, so that a file held open elsewhere does not block. Not mounted is fine. */
+export function unmount(target: string, options: { readonly lazy?: boolean } = {}): void {
+  c.umount2([cPath(target), options.lazy === false ? 0 : MNT_DETACH], target, [errno.EINVAL, errno.ENOENT])
+}
+
+export interface MountInfo { readonly target: string; readonly type: string; readonly source: string; readonly root: string; readonly options: string; readonly superOptions: string }
+
+/** The mounts that this process sees (proc(5), /proc/PID/mountinfo), in mount order. */
+export function mountTable(): MountInfo[] {
+  const table: MountInfo[] = []
+  for (const line of fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
+    const [front, back] = line.split(' - ')
+    if (front === undefined || back === undefined) continue
+    const f = front.split(' '), b = back.split(' ')
+    table.push({ root: unescape(f[3] ?? ''), target: unescape(f[4] ?? ''), options: f[5] ?? '', type: b[0] ?? '', source: unescape(b[1] ?? ''), superOptions: b.slice(2).join(' ') })
+  }
+  return table
+}
+
+function unescape(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)))
+}
+
+/** Is something mounted exactly here? Cheaper than the table: a mount point's device or inode differs from what the parent's entry says. */
+export function isMountpoint(path: string): boolean {
+  try {
+    const here = fs.lstatSync(path), above = fs.lstatSync(`${path}/..`)
+    if (here.dev !== above.dev) return true
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false
+    throw error
+  }
+  const real = fs.realpathSync(path)
+  return mountTable().some(m => m.target === real)
+}
+
+export const mountAvailable: boolean = nativeReason === undefined

@@ -1,0 +1,62 @@
+// The shapes of tar entries as the rest of the library sees them. Types only.
+
+/** What an entry makes. `file` covers '0', NUL, '7' and GNU sparse 'S'. */
+export type EntryType = 'file' | 'link' | 'symlink' | 'char' | 'block' | 'directory' | 'fifo'
+
+/** A run of stored bytes of a sparse file; what lies between runs reads as zeros. Bytes. */
+export interface SparseRegion {
+  readonly offset: number
+  readonly length: number
+}
+
+/** One entry after GNU long names, PAX records and sparse maps have been taken into account. */
+export interface TarHeader {
+  /** The name's bytes as the archive has them: not cleaned, possibly absolute, possibly not UTF-8. */
+  name: Buffer
+  type: EntryType
+  /** 0 to 0o7777. */
+  mode: number
+  uid: number
+  gid: number
+  /** Bytes of content; for a sparse file its full length, holes included. 0 for everything that is not a file. */
+  sizeBytes: number
+  /** Nanoseconds since 1970; negative before. */
+  mtimeNs: bigint
+  atimeNs?: bigint
+  ctimeNs?: bigint
+  /** Target of a link or symlink, bytes as in the archive. Empty for others. */
+  linkname: Buffer
+  uname: string
+  gname: string
+  devMajor: number
+  devMinor: number
+  /** `SCHILY.xattr.*` records (and `LIBARCHIVE.xattr.*`, decoded): name → value bytes. */
+  xattrs?: ReadonlyMap<string, Buffer>
+  /** Present for a sparse file: its stored runs in ascending order, none overlapping. May be empty (one hole). */
+  sparse?: readonly SparseRegion[]
+}
+
+/**
+ * Receives an archive as it is parsed, synchronously and in order. Every byte of the archive goes either to `raw` (headers,
+ * extended headers, sparse maps, padding, end blocks, whatever follows them) or to `data`, so that a sink can rebuild it.
+ */
+export interface TarSink {
+  raw?(bytes: Buffer): void
+  entry(header: TarHeader): void
+  /** Content of the current file; `offset` is the position in the file (holes of a sparse file are jumped over). Valid only during the call. */
+  data(bytes: Buffer, offset: number): void
+  /** The current entry is complete. */
+  end(): void
+  /** The two zero blocks have passed through `raw`; all that still comes goes there too, and is not interpreted. */
+  endOfArchive?(): void
+}
+
+/** What a parser accepts before it gives up with LIMIT_EXCEEDED; all have defaults. */
+export interface TarLimits {
+  /** Bytes of one PAX header or GNU long name. Default 1 MiB, as Go's archive/tar. */
+  readonly extendedHeaderBytes?: number
+  /** Entries in one archive. Default 10,000,000. */
+  readonly entries?: number
+  /** Bytes of content in one archive, holes counted. Default: none. */
+  readonly contentBytes?: number
+}
