@@ -7,6 +7,7 @@ import fs from 'node:fs'
 import { effectiveStat, overrideStatName } from '../fs/override-stat.ts'
 import { walk } from '../fs/walk.ts'
 import { dataRanges, S_IFMT } from '../sys/files.ts'
+import { privileges } from '../sys/privileges.ts'
 import { getXattr, listXattrs, xattrAvailable } from '../sys/xattr.ts'
 
 /** Times are compared when they lie before 2020: a test set them. The others are the moment of the test. */
@@ -26,7 +27,9 @@ export function dump(root: string, options: DumpOptions = {}): string[] {
     enter({ path, relative, stat }) {
       const name = relative.length === 0 ? '/' : `/${relative.toString('latin1')}`
       const what = effectiveStat(path, stat)
-      const line = [name, `0${what.mode.toString(8)}`, `${what.uid}:${what.gid}`]
+      // Without the right to chown, what is ours and has no note is root's (lib/fs/override-stat.ts).
+      const owner = rootless !== undefined && what.uid === rootless ? '0:0' : `${what.uid}:${what.gid}`
+      const line = [name, `0${what.mode.toString(8)}`, owner]
       const type = what.mode & S_IFMT
       if (type === 0o100000) line.push(`${stat.size}`, digest(path, stat))
       else if (type === 0o120000) line.push(`-> ${fs.readlinkSync(path, { encoding: 'buffer' }).toString('latin1')}`)
@@ -37,11 +40,17 @@ export function dump(root: string, options: DumpOptions = {}): string[] {
         else line.push(`=${first}`)
       }
       line.push(...xattrsOf(path))
-      if (stat.mtimeNs < testTimes || stat.mtimeNs > future) line.push(`mtime ${stat.mtimeNs / (options.timesUnitNs ?? 1n)}`)
+      if (stat.mtimeNs < testTimes || stat.mtimeNs > future) line.push(`mtime ${floored(stat.mtimeNs, options.timesUnitNs ?? 1n)}`)
       lines.push(line.join(' '))
     },
   })
   return lines.sort()
+}
+
+const rootless = privileges().chown ? undefined : process.geteuid?.()
+
+function floored(ns: bigint, unit: bigint): bigint {
+  return (ns - (ns % unit + unit) % unit) / unit
 }
 
 function digest(path: Buffer, stat: fs.BigIntStats): string {

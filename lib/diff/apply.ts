@@ -71,6 +71,8 @@ export class LayerApplier implements TarSink {
   readonly #skipped: Skipped[] = []
   #skippedCount = 0
   #plinks = false
+  /** With a umask of 0, as in the jail, a mode given to open or mkdir is the mode; else it must be set afterwards. */
+  readonly #exactModes = process.umask() === 0
   /** A setgid directory hands its group to new files (inode(7)), so that "root by default" no longer holds. */
   #groupsMayInherit: boolean
 
@@ -78,7 +80,7 @@ export class LayerApplier implements TarSink {
     this.#place = place
     this.#format = format
     this.#prefix = xattrPrefix
-    this.#groupsMayInherit = format === 'remove'
+    this.#groupsMayInherit = format === 'remove' || (fs.lstatSync(place.root).mode & 0o2000) !== 0
   }
 
   entry(header: TarHeader): void {
@@ -146,7 +148,7 @@ export class LayerApplier implements TarSink {
         if (this.#owner) {
           if (header.uid !== 0 || header.gid !== 0 || this.#groupsMayInherit) fs.fchownSync(fd, header.uid, header.gid)
           // After chown, which clears setuid and setgid (chown(2)).
-          if ((header.mode & 0o7000) !== 0) fs.fchmodSync(fd, header.mode & 0o7777)
+          if (!this.#exactModes || (header.mode & 0o7000) !== 0) fs.fchmodSync(fd, header.mode & 0o7777)
         }
         if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
         if (this.#owner) this.#setTimesFd(fd, header)
@@ -194,7 +196,7 @@ export class LayerApplier implements TarSink {
   }
 
   #createDirectory(header: TarHeader, name: Buffer): void {
-    let fresh = true
+    let fresh = true, replaced = false
     this.#withParents(name, path => {
       try {
         fs.mkdirSync(path, 0o755)
@@ -204,9 +206,12 @@ export class LayerApplier implements TarSink {
         if (st.isDirectory()) { fresh = false; return }
         this.#discard(path, name, st)
         fs.mkdirSync(path, 0o755)
+        replaced = true
       }
     })
     const path = this.#place.path(name)
+    // What a directory replaces within its layer had hidden the lower one already.
+    if (replaced && this.#format !== 'remove') this.#markOpaque(name, path)
     if (fresh) this.#uncover(name, path)
     this.#describeDirectory(header, name, path, fresh)
   }
@@ -215,7 +220,7 @@ export class LayerApplier implements TarSink {
     const key = name.toString('latin1')
     this.#implied.delete(key)
     if ((header.mode & 0o2000) !== 0) this.#groupsMayInherit = true
-    if (!this.#owner || !fresh || header.uid !== 0 || header.gid !== 0 || this.#groupsMayInherit || (header.mode & 0o7777) !== 0o755) this.#own(path, header)
+    if (!this.#owner || !this.#exactModes || !fresh || header.uid !== 0 || header.gid !== 0 || this.#groupsMayInherit || (header.mode & 0o7777) !== 0o755) this.#own(path, header)
     // The entry says all about the directory, also what it no longer has: as an overlay's upper directory does.
     if (!fresh && xattrAvailable) {
       for (const old of listXattrs(path)) if (mayWrite(old) && header.xattrs?.has(old) !== true) removeXattr(path, old)
@@ -255,6 +260,7 @@ export class LayerApplier implements TarSink {
     if (st === undefined || this.#format === 'overlay' && isOverlayWhiteout(st)) throw missing()
     if (st.isDirectory()) throw new StorageError('INVALID_ARCHIVE', `hard link ${name.toString()}: its target ${target.toString()} is a directory`, { path: name.toString() })
     const wanted = st
+    if (st.isSymbolicLink()) this.#place.forget()
     this.#withParents(name, path => {
       try {
         fs.linkSync(source, path)
@@ -306,7 +312,7 @@ export class LayerApplier implements TarSink {
   #discard(path: TreePath, name: Buffer, st: fs.Stats): void {
     if (st.isFile() && st.nlink === 1 && (this.#format !== 'remove' || this.#made.has(name.toString('latin1')))) this.#sizeBytes -= st.size
     removeTreeSync(path)
-    if (!st.isFile()) this.#place.forget()
+    this.#place.forget()
   }
 
   // ---- parents ---------------------------------------------------------------------------------------------------------------
@@ -352,6 +358,7 @@ export class LayerApplier implements TarSink {
       fs.mkdirSync(path, 0o755)
     }
     if (this.#owner && this.#groupsMayInherit) fs.lchownSync(path, 0, 0)
+    if (!this.#exactModes || this.#groupsMayInherit) fs.chmodSync(path, 0o755)
     this.#implied.add(name.toString('latin1'))
     this.#uncover(name, path)
   }
@@ -395,6 +402,10 @@ export class LayerApplier implements TarSink {
       return
     }
     if (name.length === 0) { this.#markOpaque(name, this.#place.root); return }
+    const there = this.#existing(name)
+    const st = there === undefined ? undefined : fs.lstatSync(there)
+    // Of a link or file that this layer has made, the mark says nothing.
+    if (st !== undefined && !st.isDirectory() && !(this.#format === 'overlay' && isOverlayWhiteout(st))) return
     this.#makeDirectories(name, 0)
     this.#markOpaque(name, this.#place.path(name))
   }

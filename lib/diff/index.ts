@@ -1,6 +1,7 @@
 // Layers as trees, for everybody: apply a layer to a directory, list what changed, write the changes as a layer. The work runs in
 // threads with synchronous calls; here are the asynchronous faces. Knows no store and no driver.
 
+import path from 'node:path'
 import type { Change } from '../driver.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import type { TarLimits } from '../tar/types.ts'
@@ -36,7 +37,7 @@ export interface ApplyLayerOptions {
  * @throws INVALID_ARCHIVE, LIMIT_EXCEEDED, NO_SPACE, ABORTED, …; what was applied until then stays in `dir`
  */
 export function applyLayer(source: AsyncIterable<Uint8Array>, dir: string, options: ApplyLayerOptions = {}): Promise<ApplyOutcome> {
-  const args: ApplyArguments = { dir, format: options.whiteouts ?? 'remove', xattrPrefix: options.xattrPrefix, limits: options.limits }
+  const args: ApplyArguments = { dir: path.resolve(dir), format: options.whiteouts ?? 'remove', xattrPrefix: options.xattrPrefix, limits: options.limits }
   return runJob(jobsModule, 'applyJob', args, { input: source, signal: options.signal, onProgress: options.onProgress })
 }
 
@@ -53,11 +54,13 @@ export interface ChangesOptions {
 /** The pair of trees that `upper` and `lower` stand for. */
 export function treesOf(upper: string, lower: string | readonly string[] | undefined, options: ChangesOptions): { upper: TreeSpec; lower: TreeSpec | undefined } {
   const whiteouts = options.whiteouts ?? 'overlay'
-  const lowers = lower === undefined ? [] : typeof lower === 'string' ? [lower] : lower
+  // A thread's working directory is its own.
+  const lowers = (lower === undefined ? [] : typeof lower === 'string' ? [lower] : lower).map(dir => path.resolve(dir))
+  const top = path.resolve(upper)
   const extra = options.xattrPrefix === undefined ? {} : { xattrPrefix: options.xattrPrefix }
   if (whiteouts === 'none' && lowers.length > 1) throw new TypeError('a complete tree is compared with one other, not with a list')
   return {
-    upper: { layers: whiteouts === 'none' ? [upper] : [upper, ...lowers], whiteouts, ...extra },
+    upper: { layers: whiteouts === 'none' ? [top] : [top, ...lowers], whiteouts, ...extra },
     lower: lowers.length === 0 ? undefined : { layers: lowers, whiteouts, ...extra },
   }
 }

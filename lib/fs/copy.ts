@@ -11,7 +11,7 @@ import type { JobContext } from '../sys/threads.ts'
 import { copyData } from './copy-data.ts'
 import type { CopyMethod } from './copy-data.ts'
 import { copyXattrs } from './copy-xattrs.ts'
-import { makeSpecial, readOverrideStat, setOwnership } from './override-stat.ts'
+import { makeSpecial, setOwnership } from './override-stat.ts'
 import type { Outcome } from './override-stat.ts'
 import { removeTreeSync } from './remove-tree.ts'
 import { joinPath, readNames } from './walk.ts'
@@ -139,7 +139,10 @@ function link(first: Buffer, to: Buffer): boolean {
 }
 
 function copySpecial(from: Buffer, to: Buffer, stat: fs.BigIntStats, copy: Copy): boolean {
-  const outcome = makeSpecial(to, { mode: Number(stat.mode), uid: Number(stat.uid), gid: Number(stat.gid), ...splitDev(stat.rdev) })
+  // Ours without the right to chown: root's, by the rule of override-stat.ts, so that the copy is a fifo too and not a note.
+  const isOwn = !privileges().chown && Number(stat.uid) === process.geteuid?.()
+  const owner = isOwn ? { uid: 0, gid: 0 } : { uid: Number(stat.uid), gid: Number(stat.gid) }
+  const outcome = makeSpecial(to, { mode: Number(stat.mode), ...owner, ...splitDev(stat.rdev) })
   count(outcome, copy.counts)
   if (outcome === 'lost' && fs.lstatSync(to, { throwIfNoEntry: false }) === undefined) return false
   if (outcome === 'real') copy.counts.xattrsMissing += copyXattrs(from, to)
@@ -187,9 +190,9 @@ function finish(from: Buffer, to: Buffer, stat: fs.BigIntStats, copy: Copy, fd?:
     else if (!symlink) fs.chmodSync(to, owner.mode)
   } else {
     counts.xattrsMissing += copyXattrs(from, to)
-    // A source with a note is already as near to the truth as we are allowed, and its note was copied with the xattrs.
-    if (symlink || readOverrideStat(to) === undefined) count(setOwnership(to, owner, symlink), counts)
-    else fs.chmodSync(to, owner.mode)
+    // What is ours is as near to the truth as we are allowed, and its note, if it has one, came with the xattrs.
+    if (owner.uid !== process.geteuid?.()) count(setOwnership(to, owner, symlink), counts)
+    else if (!symlink) fs.chmodSync(to, owner.mode)
   }
   if (fd !== undefined && nativeReason === undefined) setTimesFd(fd, stat.atimeNs, stat.mtimeNs)
   else setTimesOf(to, stat)

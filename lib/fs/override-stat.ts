@@ -8,7 +8,8 @@ import fs from 'node:fs'
 import { isErrno } from '../errors.ts'
 import { mknod, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, makedev, splitDev } from '../sys/files.ts'
 import { nativeReason } from '../sys/native.ts'
-import { getXattr, removeXattr, setXattr } from '../sys/xattr.ts'
+import { privileges } from '../sys/privileges.ts'
+import { getXattr, setXattr } from '../sys/xattr.ts'
 
 export const overrideStatName = 'user.containers.override_stat'
 
@@ -104,59 +105,41 @@ export function effectiveStat(path: string | Buffer, st: fs.BigIntStats): Effect
 export type Outcome = 'real' | 'noted' | 'lost'
 
 /**
- * Set owner and mode of what was just made at `path` (links not followed): chown first, since chown clears setuid (chown(2)). What may not
- * be set is noted; then the real mode keeps the owner's access (0600, directories 0700), or we could not read the layer back, and drops
- * setuid and setgid, which would act for the wrong user.
+ * Set owner and mode of what was just made at `path` (links not followed): chown first, since chown clears setuid (chown(2)).
+ *
+ * Without the right to chown the truth is noted, and the real mode keeps our own access (0600, directories 0700), or we could not read the layer
+ * back, and drops a file's setuid and setgid, which would act for the wrong user. Our own files are noted as well: what is ours and has no note
+ * was made by a container, and counts as root's (umoci's rule, lib/diff). By that rule 0:0 needs no note where none can be kept.
  */
 export function setOwnership(path: string | Buffer, stat: { readonly uid: number; readonly gid: number; readonly mode: number }, isSymlink = false): Outcome {
-  let owned = true
+  const mode = stat.mode & 0o7777
+  if (privileges().chown && chowned(path, stat)) {
+    if (!isSymlink) fs.chmodSync(path, mode)
+    return 'real'
+  }
+  const isRoots = stat.uid === 0 && stat.gid === 0
+  if (isSymlink) return isRoots ? 'real' : 'lost'
+  return note(path, { uid: stat.uid, gid: stat.gid, mode }, isRoots)
+}
+
+function chowned(path: string | Buffer, stat: { readonly uid: number; readonly gid: number }): boolean {
   try {
     fs.lchownSync(path, stat.uid, stat.gid)
+    return true
   } catch (error) {
-    // EINVAL: the id has no place in this user namespace.
+    // In a user namespace: EINVAL for an id that has no place there.
     if (!isErrno(error, 'EPERM', 'EINVAL')) throw error
-    owned = isOwn(path, stat)
-  }
-  if (isSymlink) return owned ? 'real' : 'lost'
-  const mode = stat.mode & 0o7777
-  if (owned) {
-    fs.chmodSync(path, mode)
-    if (process.geteuid?.() === 0) return 'real'
-    const st = fs.lstatSync(path)
-    const access = st.isDirectory() ? 0o700 : 0o600
-    // Ours, but unreadable for ourselves or stripped of setgid (chmod(2), a foreign group): noted like a foreign file.
-    if ((st.mode & 0o7777) === mode && (mode & access) === access) {
-      // A directory that an earlier layer had noted is now what it says it is.
-      if (st.isFile() || st.isDirectory()) dropOverrideStat(path)
-      return 'real'
-    }
-  }
-  return note(path, { uid: stat.uid, gid: stat.gid, mode })
-}
-
-/** Remove the note, if there is one. */
-export function dropOverrideStat(path: string | Buffer): void {
-  if (nativeReason !== undefined) return
-  try {
-    removeXattr(path, overrideStatName)
-  } catch (error) {
-    if (!isErrno(error, 'EOPNOTSUPP', 'EPERM', 'EACCES')) throw error
+    return false
   }
 }
 
-function isOwn(path: string | Buffer, stat: { readonly uid: number; readonly gid: number }): boolean {
-  const st = fs.lstatSync(path)
-  return st.uid === stat.uid && st.gid === stat.gid
-}
-
-function note(path: string | Buffer, stat: OverrideStat): Outcome {
+function note(path: string | Buffer, stat: OverrideStat, isRoots: boolean): Outcome {
   const st = fs.lstatSync(path)
   const isDirectory = st.isDirectory()
-  const access = isDirectory ? 0o700 : 0o600
-  const real = stat.mode & 0o1777 | access
+  const real = isDirectory ? stat.mode | 0o700 : stat.mode & 0o1777 | 0o600
   fs.chmodSync(path, real)
-  if (!st.isFile() && !isDirectory) return 'lost'
-  return writeOverrideStat(path, stat) ? 'noted' : 'lost'
+  if ((st.isFile() || isDirectory) && writeOverrideStat(path, stat)) return 'noted'
+  return isRoots && real === stat.mode ? 'real' : 'lost'
 }
 
 export interface SpecialFile {
@@ -192,5 +175,5 @@ export function makeSpecial(path: string | Buffer, file: SpecialFile): Outcome {
   const stat: OverrideStat = {
     uid: file.uid, gid: file.gid, mode: file.mode & 0o7777, type: name, ...(isDevice ? { major: file.major, minor: file.minor } : {}),
   }
-  return note(path, stat)
+  return note(path, stat, false)
 }

@@ -19,14 +19,14 @@ export interface Place {
   path(name: Buffer): TreePath
   /** The path of the root itself. */
   readonly root: TreePath
-  /** Something that is not a plain file was removed or replaced: forget what was resolved. */
+  /** Something was removed or replaced, or a link made: forget what was resolved. */
   forget(): void
   /** The in-root name that `name` leads to, its last component followed as well, whether or not it exists. */
   follow(name: Buffer): Buffer
 }
 
 const slash = 0x2f
-const maxLinks = 255 // containerd's RootPath and the kernel (40) differ; the greater is only reached by attacks.
+const maxLinks = 40 // the kernel's limit (MAXSYMLINKS), so that a layer fares the same jailed and not; containerd's RootPath has 255.
 
 function join(parent: Buffer, name: Buffer): Buffer {
   return parent.length === 0 ? name : childPath(parent, name)
@@ -62,38 +62,40 @@ export function jailedPlace(): Place {
 export function resolvingPlace(root: string): Place {
   const base = root === '/' ? '' : root
   const real = (name: Buffer): TreePath => name.length === 0 ? root : toTreePath(Buffer.concat([Buffer.from(`${base}/`), name]))
-  // Directory names (latin1 of the bytes) known to be directories, or what they lead to.
-  let known = new Map<string, Buffer>()
+  // Names (latin1 of the bytes) that exist, what they lead to, and by how many links. A name that is missing is not kept: it may be made a
+  // link later (by link(2), too), and the kernel would then follow it out of the root.
+  let known = new Map<string, Resolved>()
 
   /** Follow all of `name`'s components but those after `upTo`; missing components are taken literally. */
   const resolve = (name: Buffer): Buffer => {
     if (name.length === 0) return empty
     const key = name.toString('latin1')
     const hit = known.get(key)
-    if (hit !== undefined) return hit
-    let links = 0
-    let at: Buffer = empty
-    const todo = split(name)
+    if (hit !== undefined) return hit.to
+    const parent = known.get(parentOf(name).toString('latin1'))
+    let { to: at, links } = parent ?? { to: empty, links: 0 }
+    const todo = parent === undefined ? split(name) : [baseOf(name)]
+    let exists = true
     while (todo.length > 0) {
       const part = todo.shift() as Buffer
       if (part.length === 0 || part.equals(dot)) continue
       if (part.equals(dotdot)) { at = parentOf(at); continue }
       const next = join(at, part)
-      let target: Buffer
-      try {
-        target = fs.readlinkSync(real(next), { encoding: 'buffer' })
-      } catch (error) {
-        if (!isErrno(error, 'EINVAL', 'ENOENT', 'ENOTDIR')) throw error
+      const path = real(next)
+      const st = lstat(path)
+      if (st?.isSymbolicLink() !== true) {
+        exists = st !== undefined
         at = next
         continue
       }
+      const target = fs.readlinkSync(path, { encoding: 'buffer' })
       if (++links > maxLinks) {
         throw new StorageError('INVALID_ARCHIVE', `resolving ${name.toString()}: too many symbolic links`, { errno: 'ELOOP', path: name.toString() })
       }
       if (target[0] === slash) at = empty
       todo.unshift(...split(target))
     }
-    known.set(key, at)
+    if (exists) known.set(key, { to: at, links })
     return at
   }
   return {
@@ -101,6 +103,17 @@ export function resolvingPlace(root: string): Place {
     path: name => real(join(resolve(parentOf(name)), baseOf(name))),
     forget: () => { known = new Map() },
     follow: resolve,
+  }
+}
+
+interface Resolved { readonly to: Buffer; readonly links: number }
+
+function lstat(path: TreePath): fs.Stats | undefined {
+  try {
+    return fs.lstatSync(path, { throwIfNoEntry: false })
+  } catch (error) {
+    if (isErrno(error, 'ENOTDIR')) return undefined
+    throw error
   }
 }
 

@@ -187,6 +187,11 @@ export class RwLayers {
     return await this.#driver.usage(this.get(name).mountId)
   }
 
+  /** The driver and its folders of the layer, as `docker inspect` shows them under GraphDriver. */
+  async graphDriver(name: string): Promise<{ readonly Name: string; readonly Data: Readonly<Record<string, string>> }> {
+    return { Name: this.#driver.name, Data: await this.#driver.metadata(this.get(name).mountId) }
+  }
+
   // ---- removing --------------------------------------------------------------------------------------------------------------
 
   /** Remove the layers and their entry. @throws IN_USE while it is mounted, unless `force` unmounts it; idempotent */

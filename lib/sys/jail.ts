@@ -19,6 +19,7 @@ export function canJail(): boolean {
 }
 
 let alone = false
+let jailed = false
 let home: number | undefined
 
 /** Give this thread its own root, working directory and umask (unshare(2), CLONE_FS). Needs no privilege; once per thread. */
@@ -35,19 +36,27 @@ function standAlone(): void {
  * descriptors stay usable, paths outside do not resolve. Jails do not nest.
  */
 export async function inJail<T>(dir: string, work: () => T | Promise<T>): Promise<T> {
+  refuseInside()
   standAlone()
   if (home === undefined) throw new StorageError('FAILED_PRECONDITION', 'the thread has no way back out of a jail')
   const mask = setUmask(0)
-  chroot([cPath(dir)], dir)
-  chdir(['/'])
   try {
+    chroot([cPath(dir)], dir)
+    jailed = true
+    chdir(['/'])
     return await work()
   } finally {
     // process.chdir and process.umask refuse in workers, so the calls are made directly.
     fchdir([home])
     chroot(['.'])
+    jailed = false
     setUmask(mask)
   }
+}
+
+/** The way out of an inner jail, and a change of directory, would lead out of the outer one, with its work still running. */
+function refuseInside(): void {
+  if (jailed) throw new TypeError('the thread is in a jail already: jails do not nest')
 }
 
 /** Run `work` with the umask 0 in this worker, not jailed: for threads without CAP_SYS_CHROOT. */
@@ -59,6 +68,7 @@ export async function withOwnUmask<T>(work: () => T | Promise<T>): Promise<T> {
 
 /** Run the sync `work` with the working directory `dir`, so that long paths can be given short (mount options). Worker only. */
 export function inDirectory<T>(dir: string, work: () => T): T {
+  refuseInside()
   standAlone()
   chdir([cPath(dir)], dir)
   try { return work() } finally { if (home !== undefined) fchdir([home]) }

@@ -26,6 +26,8 @@ export interface JobOptions {
   /** Receives what the job writes. Returning a promise holds the job back. */
   readonly onOutput?: ((chunk: Buffer) => void | Promise<void>) | undefined
   readonly onProgress?: ((value: number) => void) | undefined
+  /** Start at once, in a thread of its own if need be: for a job whose output another job waits for. Default false. */
+  readonly beyondLimit?: boolean
 }
 
 export type JobFunction<A, R> = (args: A, context: JobContext) => R | Promise<R>
@@ -100,17 +102,35 @@ function spawn(): Worker {
     alive--
     const at = idle.indexOf(worker)
     if (at >= 0) idle.splice(at, 1)
-    const next = waiting.shift()
+    // Who waits behind a surplus thread is served by those that are left.
+    const next = alive < maxThreads ? waiting.shift() : undefined
     if (next !== undefined) next(spawn())
   })
   return worker
 }
 
-function acquire(): Worker | Promise<Worker> {
+function acquire(beyondLimit: boolean): Worker | Promise<Worker> {
   const free = idle.pop()
   if (free !== undefined) return free
-  if (alive < maxThreads) return spawn()
+  if (alive < maxThreads || beyondLimit) return spawn()
   return new Promise(resolve => waiting.push(resolve))
+}
+
+/** A thread, unless the signal fires before there is one. */
+async function acquireUnless(signal: AbortSignal | undefined, beyondLimit: boolean, reason: () => Error): Promise<Worker> {
+  if (signal?.aborted) throw reason()
+  const got = acquire(beyondLimit)
+  if (signal === undefined || got instanceof Worker) return got
+  return await new Promise<Worker>((resolve, reject) => {
+    const onAbort = (): void => reject(reason())
+    signal.addEventListener('abort', onAbort, { once: true })
+    void got.then(worker => {
+      signal.removeEventListener('abort', onAbort)
+      // The place in the queue was kept; its thread goes to the next in line.
+      if (signal.aborted) giveBack(worker)
+      else resolve(worker)
+    })
+  })
 }
 
 function giveBack(worker: Worker): void {
@@ -118,6 +138,7 @@ function giveBack(worker: Worker): void {
   if (next !== undefined) { next(worker); return }
   // An idle thread must not keep the process alive.
   worker.unref()
+  if (alive > maxThreads) { void worker.terminate(); return }
   idle.push(worker)
 }
 
@@ -128,8 +149,7 @@ function giveBack(worker: Worker): void {
  */
 export async function runJob<A, R>(module: string, name: string, args: A, options: JobOptions = {}): Promise<R> {
   const { signal } = options
-  if (signal?.aborted) throw new StorageError('ABORTED', `${name}: aborted before it began`)
-  const worker = await acquire()
+  const worker = await acquireUnless(signal, options.beyondLimit === true, () => new StorageError('ABORTED', `${name}: aborted before it began`))
   worker.ref()
   const { port1, port2 } = new MessageChannel()
   const shared = new SharedArrayBuffer(8)
@@ -145,16 +165,21 @@ export async function runJob<A, R>(module: string, name: string, args: A, option
     Atomics.notify(words, WAKE)
   }
   signal?.addEventListener('abort', onAbort, { once: true })
-  let died = true
-  let outputFailure: unknown
+  // It may have fired between the thread's coming free and here.
+  if (signal?.aborted) onAbort()
+  let died = false
+  /** What a callback of the caller threw: the job is stopped, and fails with that. */
+  let callbackFailure: { readonly error: unknown } | undefined
   let input: AsyncIterator<Uint8Array> | undefined
   try {
     return await new Promise<R>((resolve, reject) => {
-      const onExit = (): void => reject(new StorageError('IO', `${name}: the worker thread ended unexpectedly`))
+      const onExit = (): void => {
+        died = true
+        reject(new StorageError('IO', `${name}: the worker thread ended unexpectedly`))
+      }
       worker.once('exit', onExit)
       const settle = (finish: () => void): void => {
         worker.off('exit', onExit)
-        died = false
         finish()
       }
       input = options.input?.[Symbol.asyncIterator]()
@@ -171,21 +196,28 @@ export async function runJob<A, R>(module: string, name: string, args: A, option
       let delivering = Promise.resolve()
       port1.on('message', (message: FromJob) => {
         if (message.kind === 'want') void feed()
-        else if (message.kind === 'progress') options.onProgress?.(message.value)
+        else if (message.kind === 'progress') {
+          try {
+            options.onProgress?.(message.value)
+          } catch (error) {
+            callbackFailure ??= { error }
+            onAbort()
+          }
+        }
         else if (message.kind === 'output') {
           const { chunk } = message
           delivering = delivering.then(async () => {
             try {
-              if (outputFailure === undefined) await options.onOutput?.(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+              if (callbackFailure === undefined) await options.onOutput?.(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
             } catch (error) {
-              outputFailure = error
+              callbackFailure = { error }
               onAbort()
             }
             send({ kind: 'credit' })
           })
         } else {
           void delivering.then(() => settle(() => {
-            if (outputFailure !== undefined) reject(outputFailure as Error)
+            if (callbackFailure !== undefined) reject(callbackFailure.error as Error)
             else if (message.kind === 'done') resolve(message.result as R)
             else reject(revive(message.error))
           }))
@@ -216,7 +248,7 @@ export async function* streamJob<A, R>(module: string, name: string, args: A, op
   let wake: () => void = () => undefined
   let finished = false
   const job = runJob<A, R>(module, name, args, {
-    ...options, signal: stop.signal,
+    ...options, signal: stop.signal, beyondLimit: true,
     onOutput: chunk => new Promise<void>(taken => { ready.push({ chunk, taken }); wake() }),
   })
   const settled = job.then(() => undefined, () => undefined).then(() => { finished = true; wake() })

@@ -112,8 +112,19 @@ export class TarSplitPacker implements TarSink {
 
   #flushSegment(): void {
     if (this.#segmentSize === 0) return
-    this.#line(`{"type":2,"payload":"${this.#segment.toString('base64', 0, this.#segmentSize)}","position":${this.#position++}}\n`)
+    const payload = this.#segment.toString('base64', 0, this.#segmentSize)
     this.#segmentSize = 0
+    const before = '{"type":2,"payload":"'
+    const after = `","position":${this.#position++}}\n`
+    if (this.#batchSize + before.length + payload.length + after.length > BATCH_BYTES) this.#flushBatch()
+    if (before.length + payload.length + after.length > BATCH_BYTES) {
+      this.#emit(Buffer.from(before + payload + after, 'latin1'))
+      return
+    }
+    // In parts, as joining them costs more than writing them.
+    this.#batchSize += this.#batch.write(before, this.#batchSize, 'latin1')
+    this.#batchSize += this.#batch.write(payload, this.#batchSize, 'latin1')
+    this.#batchSize += this.#batch.write(after, this.#batchSize, 'latin1')
   }
 
   #fileLine(name: Buffer, sizeBytes: number, payload: string): void {
@@ -122,7 +133,7 @@ export class TarSplitPacker implements TarSink {
   }
 
   #line(line: string): void {
-    // A line of UTF-16 units needs at most three bytes each; nearly all are ASCII.
+    // A UTF-16 unit needs at most three bytes.
     if (this.#batchSize + 3 * line.length > this.#batch.length) {
       this.#flushBatch()
       if (3 * line.length > BATCH_BYTES) {
@@ -156,10 +167,20 @@ const SHORT: Readonly<Record<string, string>> = {
 
 function nameField(name: Buffer): string {
   if (name.length === 0) return ''
+  if (isPlain(name)) return `,"name":"${name.toString('latin1')}"`
   if (!isUtf8(name)) return `,"name_raw":"${name.toString('base64')}"`
   const escaped = name.toString('utf8').replace(MUST_ESCAPE, character =>
     SHORT[character] ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
   return `,"name":"${escaped}"`
+}
+
+/** True for a name that is ASCII and has nothing to escape. */
+function isPlain(name: Buffer): boolean {
+  for (let i = 0; i < name.length; i++) {
+    const byte = name[i]!
+    if (byte < 0x20 || byte > 0x7f || byte === 0x22 || byte === 0x26 || byte === 0x3c || byte === 0x3e || byte === 0x5c) return false
+  }
+  return true
 }
 
 function quote(name: Buffer): string {

@@ -1,0 +1,282 @@
+// Containers as storage sees them: a record in Docker's layout and a container layer. Creates, mounts, diffs, commits, exports and removes;
+// it runs nothing.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import type { Change, Mount, Usage } from '../driver.ts'
+import { isErrno, StorageError } from '../errors.ts'
+import { syncDirectorySync } from '../fs/atomic.ts'
+import { removeTree } from '../fs/remove-tree.ts'
+import { emptyTarDigest, parseDigest, randomId } from '../ids.ts'
+import type { ChainId, Digest } from '../ids.ts'
+import { encodeConfig, runtimeConfig } from '../images/config.ts'
+import type { ImageStore } from '../images/index.ts'
+import { ensureDir } from '../layers/index.ts'
+import type { DataRoot, RwLayers } from '../layers/index.ts'
+import type { LayerStore, Operation } from '../layers/index.ts'
+import type { WriteOptions } from '../diff/index.ts'
+import { checkContainerName, randomName, readContainer, timestamp, writeContainer } from './config.ts'
+import type { ContainerConfig, ContainerRecord } from './config.ts'
+import { onlyIfEmpty } from './empty-layer.ts'
+
+export interface CreateContainerOptions {
+  /** An image by name, id or unique prefix; absent: an empty root. */
+  readonly image?: string
+  /** Default: two words of the quarry. */
+  readonly name?: string
+  /** Overrides the image's own config, key by key. */
+  readonly config?: ContainerConfig
+  /** Options of the writable layer, e.g. `{ size: '10G' }`. */
+  readonly storageOptions?: Readonly<Record<string, string>>
+}
+
+export interface CommitOptions {
+  /** A name for the new image. */
+  readonly reference?: string
+  readonly author?: string
+  readonly message?: string
+  /** Overrides the container's config, key by key. */
+  readonly config?: ContainerConfig
+  /** RFC 3339. Default: now. Give it, and the same container commits to the same image id. */
+  readonly created?: string
+  readonly signal?: AbortSignal
+}
+
+export interface CommitResult {
+  readonly imageId: Digest
+  /** The new layer; absent when nothing had changed. */
+  readonly chainId?: ChainId
+  /** Names that vanished or changed their kind while they were read. */
+  readonly skipped: readonly { readonly path: string; readonly what: string; readonly reason: string }[]
+}
+
+/** A mounted container; disposing gives the hold back. */
+export interface MountedContainer extends AsyncDisposable {
+  readonly path: string
+  unmount(): Promise<void>
+}
+
+export class ContainerStore {
+  readonly #root: DataRoot
+  readonly #layers: LayerStore
+  readonly #rw: RwLayers
+  readonly #images: ImageStore
+  readonly #dir: string
+
+  constructor(root: DataRoot, layers: LayerStore, rw: RwLayers, images: ImageStore) {
+    this.#root = root
+    this.#layers = layers
+    this.#rw = rw
+    this.#images = images
+    this.#dir = path.join(root.path, 'containers')
+    if (!root.readOnly) ensureDir(this.#dir, 0o710)
+    images.addUsers(() => this.list().flatMap(({ id, imageId, running }) => imageId === undefined ? [] : [{ containerId: id, imageId, running }]))
+  }
+
+  // ---- finding ---------------------------------------------------------------------------------------------------------------
+
+  /** All containers of this driver, newest first. */
+  list(): ContainerRecord[] {
+    return this.#ids().flatMap(id => readContainer(path.join(this.#dir, id)) ?? [])
+      .filter(record => record.driver === this.#root.driverName)
+      .sort((a, b) => a.created < b.created ? 1 : -1)
+  }
+
+  #ids(): string[] {
+    try {
+      return fs.readdirSync(this.#dir).filter(name => /^[a-f0-9]{64}$/.test(name))
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return []
+      throw error
+    }
+  }
+
+  /** By id, name, or unique prefix of an id. @throws NOT_FOUND `No such container: X`, INVALID_ARGUMENT for an ambiguous prefix */
+  get(ref: string): ContainerRecord {
+    const found = this.find(ref)
+    if (found === undefined) throw new StorageError('NOT_FOUND', `No such container: ${ref}`, { key: ref })
+    return found
+  }
+
+  find(ref: string): ContainerRecord | undefined {
+    if (/^[a-f0-9]{64}$/.test(ref)) return readContainer(path.join(this.#dir, ref))
+    const all = this.list()
+    const named = all.find(record => record.name === ref.replace(/^\//, ''))
+    if (named !== undefined) return named
+    if (!/^[a-f0-9]+$/.test(ref)) return undefined
+    const matches = all.filter(record => record.id.startsWith(ref))
+    if (matches.length > 1) throw new StorageError('INVALID_ARGUMENT', `multiple IDs found with provided prefix: ${ref}`, { key: ref })
+    return matches[0]
+  }
+
+  // ---- life ------------------------------------------------------------------------------------------------------------------
+
+  /** @throws NOT_FOUND (image), ALREADY_EXISTS (name), INVALID_ARGUMENT */
+  async create(options: CreateContainerOptions = {}): Promise<ContainerRecord> {
+    if (options.name !== undefined) checkContainerName(options.name)
+    const id = randomId() as string
+    const dir = path.join(this.#dir, id)
+    return await this.#layers.operation('create', async operation => {
+      const image = options.image === undefined ? undefined : await this.#images.get(options.image)
+      const top = image?.layers.at(-1)
+      if (top !== undefined) await operation.hold(top)
+      const record: ContainerRecord = {
+        id, name: options.name ?? randomName(), created: timestamp(), driver: this.#root.driverName, running: false,
+        config: { ...image?.config.config, ...options.config }, ...(image === undefined ? {} : { imageId: image.id }),
+      }
+      this.#mustBeFree(record.name)
+      await this.#rw.create(id, {
+        ...(top === undefined ? {} : { parent: top }), ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }),
+      })
+      try {
+        await this.#layers.locked(async () => {
+          this.#mustBeFree(record.name)
+          fs.mkdirSync(dir, { mode: 0o710 })
+          writeContainer(dir, record, options.storageOptions, this.#root.durability !== 'none')
+          if (this.#root.durability !== 'none') syncDirectorySync(this.#dir)
+        })
+      } catch (error) {
+        await removeTree(dir)
+        await this.#rw.remove(id)
+        throw error
+      }
+      return record
+    })
+  }
+
+  #mustBeFree(name: string): void {
+    const holder = this.list().find(record => record.name === name)
+    if (holder === undefined) return
+    throw new StorageError('ALREADY_EXISTS', `Conflict. The container name "/${name}" is already in use by container "${holder.id}"`,
+      { op: 'create', key: name, hint: 'remove or rename that container to be able to reuse that name' })
+  }
+
+  /** @throws IN_USE while it is mounted, unless `force` unmounts it */
+  async remove(ref: string, options: { readonly force?: boolean } = {}): Promise<void> {
+    const { id, running } = this.get(ref)
+    if (running) throw new StorageError('IN_USE', `cannot remove container ${ref}: it is running`, { op: 'remove', key: ref, hint: 'stop it with the engine that started it' })
+    await this.#rw.remove(id, options)
+    await removeTree(path.join(this.#dir, id))
+  }
+
+  // ---- its file system -------------------------------------------------------------------------------------------------------
+
+  /** Describe the mounts of its root, for an engine that performs them. */
+  async mounts(ref: string, access: 'rw' | 'ro' = 'rw'): Promise<readonly Mount[]> {
+    return await this.#rw.mounts(this.get(ref).id, access)
+  }
+
+  /**
+   * Mount it, or join those who have. The hold ends with `unmount`, with disposal, or with this process; a `persistent` one ends with
+   * `unmount(ref, { persistent: true })` or the boot.
+   */
+  async mount(ref: string, options: { readonly persistent?: boolean } = {}): Promise<MountedContainer> {
+    const { id } = this.get(ref)
+    const mountedAt = await this.#rw.mount(id, options)
+    let held = true
+    const unmount = async (): Promise<void> => {
+      if (!held) return
+      held = false
+      await this.#rw.unmount(id, options)
+    }
+    return { path: mountedAt, unmount, [Symbol.asyncDispose]: unmount }
+  }
+
+  async unmount(ref: string, options: { readonly persistent?: boolean } = {}): Promise<void> {
+    await this.#rw.unmount(this.get(ref).id, options)
+  }
+
+  async withMount<T>(ref: string, work: (path: string) => T | Promise<T>): Promise<T> {
+    const mounted = await this.mount(ref)
+    try {
+      return await work(mounted.path)
+    } finally {
+      await mounted.unmount()
+    }
+  }
+
+  /** Where it is mounted, if it is, and by how many. */
+  mountState(ref: string): { readonly path: string | undefined; readonly holders: number } {
+    const { id } = this.get(ref)
+    return { path: this.#rw.mountedAt(id), holders: this.#rw.mountCount(id) }
+  }
+
+  /** A added, C changed, D deleted, against its image; what an engine's mount points need does not show. */
+  diff(ref: string, signal?: AbortSignal): AsyncGenerator<Change> {
+    return this.#rw.changes(this.get(ref).id, signal)
+  }
+
+  /** The whole file system as one tar. */
+  export(ref: string, options: WriteOptions & { readonly signal?: AbortSignal } = {}): AsyncGenerator<Buffer, unknown> {
+    return this.#rw.exportTar(this.get(ref).id, options)
+  }
+
+  async usage(ref: string): Promise<Usage> {
+    return await this.#rw.usage(this.get(ref).id)
+  }
+
+  /** What `docker inspect` shows under GraphDriver. */
+  graphDriver(ref: string): Promise<{ readonly Name: string; readonly Data: Readonly<Record<string, string>> }> {
+    return this.#rw.graphDriver(this.get(ref).id)
+  }
+
+  // ---- commit ----------------------------------------------------------------------------------------------------------------
+
+  /** Make an image of the container: its changes become a layer on the image's. Works while it is mounted. */
+  async commit(ref: string, options: CommitOptions = {}): Promise<CommitResult> {
+    const container = this.get(ref)
+    return await this.#layers.operation('commit', async operation => {
+      const image = container.imageId === undefined ? undefined : await this.#images.get(container.imageId)
+      const parent = image?.layers.at(-1)
+      const changes = this.#rw.tar(container.id, { signal: options.signal })
+      const layer = await this.#registerChanges(operation, changes, parent)
+      const raw = image?.config.raw ?? { architecture: goArchitecture(), os: 'linux' }
+      const created = options.created ?? timestamp()
+      const config = {
+        ...raw, created,
+        ...(options.author === undefined ? {} : { author: options.author }), ...(options.message === undefined ? {} : { comment: options.message }),
+        config: runtimeConfig({ ...container.config, ...options.config, Image: container.imageId ?? '' }),
+        container: container.id, container_config: undefined,
+        history: [...rawHistory(raw), historyOf(container.config, options, created, layer.chainId === undefined)],
+        rootfs: { type: 'layers', diff_ids: [...image?.config.diffIds ?? [], ...layer.diffId === undefined ? [] : [layer.diffId]] },
+      }
+      const imageId = await this.#images.create(encodeConfig(config), { operation, ...(container.imageId === undefined ? {} : { parent: container.imageId }) })
+      if (options.reference !== undefined) await this.#images.tag(imageId, options.reference)
+      return { imageId, skipped: layer.skipped, ...(layer.chainId === undefined ? {} : { chainId: layer.chainId }) }
+    }, options.signal)
+  }
+
+  async #registerChanges(operation: Operation, changes: ReturnType<RwLayers['tar']>, parent: ChainId | undefined):
+  Promise<{ chainId?: ChainId; diffId?: Digest; skipped: CommitResult['skipped'] }> {
+    // Docker records a commit without changes as an empty layer, and so keeps none.
+    const { stream, outcome } = await onlyIfEmpty(changes)
+    if (stream === undefined) return { skipped: [] }
+    const [layer] = await this.#layers.register(operation, [{ source: { stream } }], parent)
+    if (layer === undefined) throw new StorageError('CORRUPT', 'registering the changes gave no layer', { op: 'commit' })
+    const { skipped, diffId } = await outcome
+    if (parseDigest(diffId) !== layer.diffId || layer.diffId === emptyTarDigest) {
+      throw new StorageError('CORRUPT', `the changes were written as ${diffId} and read as ${layer.diffId}`, { op: 'commit' })
+    }
+    return { chainId: layer.chainId, diffId: layer.diffId, skipped }
+  }
+}
+
+function rawHistory(raw: Readonly<Record<string, unknown>>): readonly unknown[] {
+  return Array.isArray(raw['history']) ? raw['history'] as unknown[] : []
+}
+
+function historyOf(config: ContainerConfig, options: CommitOptions, created: string, empty: boolean): Record<string, unknown> {
+  return {
+    created,
+    ...(options.author === undefined ? {} : { author: options.author }),
+    created_by: [...config.Entrypoint ?? [], ...config.Cmd ?? []].join(' '),
+    ...(options.message === undefined ? {} : { comment: options.message }),
+    ...(empty ? { empty_layer: true } : {}),
+  }
+}
+
+/** Node's names of processors in Go's words, as image configs have them. */
+function goArchitecture(): string {
+  const names: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' }
+  return names[process.arch] ?? process.arch
+}

@@ -1,0 +1,78 @@
+// What an archive holds, as docker-archive.ts and oci.ts find it out before anything is written: images, their configs, names, and where each
+// layer's blob lies; and the rules that both share. Reads nothing itself.
+
+import { StorageError } from '../errors.ts'
+import type { Digest } from '../ids.ts'
+import type { ArchiveLimits } from './archive.ts'
+import type { ImageConfig } from './config.ts'
+import { platformString } from './platform.ts'
+import type { Platform } from './platform.ts'
+import { familiarString, parseReference, tagNameOnly } from './reference.ts'
+import type { Reference } from './reference.ts'
+
+export interface PlannedLayer {
+  /** Name of the blob in the archive. */
+  readonly path: string
+  readonly diffId: Digest
+  /** What the blob, as it is stored, must be. */
+  readonly blob?: { readonly digest: Digest; readonly sizeBytes: number }
+}
+
+export interface PlannedImage {
+  readonly imageId: Digest
+  readonly configBytes: Buffer
+  readonly config: ImageConfig
+  readonly references: readonly Reference[]
+  /** Base first, one for each diffID of the config. */
+  readonly layers: readonly PlannedLayer[]
+  /** The image that the archive calls its parent; used only when that image is there. */
+  readonly parent?: Digest
+}
+
+export interface PlanOptions {
+  /** Take only this platform. Default: this machine's where there is a choice. */
+  readonly platform?: Platform
+  /** The repository's name for OCI images whose only name is a tag. Default: such images stay without a name. */
+  readonly name?: string
+  readonly limits: ArchiveLimits
+}
+
+export function noPlatform(name: string, wanted: Platform, offered: readonly Platform[]): StorageError {
+  const list = [...new Set(offered.map(platformString))].join(', ')
+  return new StorageError('NOT_FOUND', `no image for platform ${platformString(wanted)} in ${name}: it has ${list}`, { hint: 'choose one of these platforms' })
+}
+
+export function checkOs(config: ImageConfig): void {
+  if (config.os !== 'linux') throw new StorageError('INVALID_ARCHIVE', `cannot load ${config.os} image on linux`)
+}
+
+export function parseTag(text: string): Reference {
+  let ref: Reference
+  try {
+    ref = parseReference(text)
+  } catch (error) {
+    throw new StorageError('INVALID_ARCHIVE', `invalid tag ${JSON.stringify(text)}: ${(error as Error).message}`, {}, { cause: error })
+  }
+  if (ref.tag === undefined || ref.digest !== undefined) throw new StorageError('INVALID_ARCHIVE', `invalid tag ${JSON.stringify(text)}`)
+  return ref
+}
+
+/** The name that the annotations of an OCI descriptor give, if any. Also `familiarString`-able text in a full form is taken. */
+export function annotatedReference(annotations: Readonly<Record<string, string>>, repository: string | undefined): Reference | undefined {
+  const full = annotations['io.containerd.image.name']
+  if (full !== undefined && full !== '') return parseTag(familiarString(tagNameOnly(lenient(full))))
+  const name = annotations['org.opencontainers.image.ref.name']
+  if (name === undefined || name === '') return undefined
+  // The annotation is a bare tag by convention; some writers put a whole reference there (OCI image spec, annotations.md leaves it open).
+  if (name.includes('/') || name.includes(':')) return parseTag(familiarString(tagNameOnly(lenient(name))))
+  return repository === undefined ? undefined : parseTag(`${repository}:${name}`)
+}
+
+function lenient(text: string): Reference {
+  try {
+    const { domain, path, tag } = parseReference(text)
+    return { domain, path, ...(tag === undefined ? {} : { tag }) }
+  } catch (error) {
+    throw new StorageError('INVALID_ARCHIVE', `invalid tag ${JSON.stringify(text)}: ${(error as Error).message}`, {}, { cause: error })
+  }
+}

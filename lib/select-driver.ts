@@ -1,0 +1,112 @@
+// Which driver a data root gets: the one asked for, the one that was there before, or the first that works here. Docker's rules (moby
+// daemon/graphdriver/driver.go), with every decision's reason kept.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import type { DriverModule, ProbeFailure } from './driver.ts'
+import { isErrno, StorageError } from './errors.ts'
+
+/** Docker's order (23.0, the last line that still named them all). */
+export const driverPriority: readonly string[] = ['overlay2', 'fuse-overlayfs', 'btrfs', 'zfs', 'aufs', 'overlay', 'devicemapper', 'vfs']
+
+/** Drivers that exist in the field and not here, and what to use instead. */
+const absentHints: Readonly<Record<string, string>> = {
+  overlay: 'use overlay2, which replaced it',
+  devicemapper: 'use overlay2; Docker removed devicemapper in 25.0',
+  windowsfilter: 'layerstack runs on Linux; use overlay2',
+  zfs: 'use overlay2, or vfs where nothing else works',
+  btrfs: 'use overlay2, or vfs where nothing else works',
+  aufs: 'use overlay2, which is in the kernel',
+  'fuse-overlayfs': 'use overlay2, or vfs without privileges',
+}
+
+export interface DriverChoice {
+  readonly name: string
+  readonly module: DriverModule
+  /** Why this one, as a sentence. */
+  readonly reason: string
+  /** The others, and why not they. */
+  readonly others: readonly { readonly name: string; readonly reason: string }[]
+}
+
+export interface SelectOptions {
+  readonly root: string
+  readonly modules: readonly DriverModule[]
+  /** Asked for by the caller or its configuration. */
+  readonly driver?: string | undefined
+  /** The environment's DOCKER_DRIVER. It wins over nothing but the automatic choice. */
+  readonly environment?: string | undefined
+}
+
+/** @throws NOT_SUPPORTED, PREREQUISITE_MISSING, INCOMPATIBLE_FILESYSTEM, FAILED_PRECONDITION (several drivers were used here) */
+export async function selectDriver(options: SelectOptions): Promise<DriverChoice> {
+  const byName = new Map(options.modules.map(module => [module.name, module]))
+  const home = (name: string): string => path.join(options.root, name)
+  const asked = options.driver ?? options.environment
+  if (asked !== undefined && asked !== '') {
+    const module = byName.get(asked) ?? absent(asked)
+    await mustWork(module, home(asked))
+    const reason = options.driver === undefined ? `the environment variable DOCKER_DRIVER names ${asked}` : `${asked} was asked for`
+    return { name: asked, module, reason, others: await reasonsAgainst(options.modules, home, asked) }
+  }
+
+  const order = [...driverPriority, ...byName.keys()].filter((name, i, all) => all.indexOf(name) === i)
+  // vfs is never counted: its folder is also what a fallback leaves behind.
+  const prior = order.filter(name => name !== 'vfs' && isUsed(home(name)))
+  if (prior.length > 1) {
+    throw new StorageError('FAILED_PRECONDITION', `${options.root} contains several valid graphdrivers: ${prior.join(', ')}; cleanup or explicitly choose storage driver (-s <DRIVER>)`,
+      { op: 'open', path: options.root, hint: `choose one of them: --driver ${prior[0]}` })
+  }
+  const [before] = prior
+  if (before !== undefined) {
+    const module = byName.get(before) ?? absent(before)
+    await mustWork(module, home(before))
+    return { name: before, module, reason: `${home(before)} holds layers already`, others: await reasonsAgainst(options.modules, home, before) }
+  }
+
+  const others: { name: string; reason: string }[] = []
+  for (const name of order) {
+    const module = byName.get(name)
+    if (module === undefined) continue
+    const probe = await module.probe(home(name))
+    if (!probe.ok) { others.push({ name, reason: probe.reason }); continue }
+    const passed = order.slice(order.indexOf(name) + 1).filter(other => byName.has(other))
+    return {
+      name, module, reason: others.length === 0 ? `${name} is the first choice and works here` : `${name} is the first that works here`,
+      others: [...others, ...passed.map(other => ({ name: other, reason: `${name} comes first` }))],
+    }
+  }
+  throw new StorageError('NOT_SUPPORTED', `no supported storage driver found: ${others.map(({ name, reason }) => `${name}: ${reason}`).join('; ')}`, { op: 'open', path: options.root })
+}
+
+function absent(name: string): never {
+  const hint = absentHints[name]
+  if (hint === undefined) throw new StorageError('NOT_SUPPORTED', `driver not supported: ${name}`, { driver: name, hint: `known drivers: ${driverPriority.join(', ')}` })
+  throw new StorageError('NOT_SUPPORTED', `the ${name} storage-driver is not part of layerstack`, { driver: name, hint })
+}
+
+async function mustWork(module: DriverModule, home: string): Promise<void> {
+  const probe = await module.probe(home)
+  if (!probe.ok) throw new StorageError(probe.code satisfies ProbeFailure, `${module.name}: ${probe.reason}`, { driver: module.name, path: home, hint: probe.hint })
+}
+
+async function reasonsAgainst(modules: readonly DriverModule[], home: (name: string) => string, chosen: string): Promise<{ name: string; reason: string }[]> {
+  const others: { name: string; reason: string }[] = []
+  for (const module of modules) {
+    if (module.name === chosen) continue
+    const probe = await module.probe(home(module.name))
+    others.push({ name: module.name, reason: probe.ok ? `would work, but ${chosen} was given` : probe.reason })
+  }
+  return others
+}
+
+/** Not empty, or not readable, which Docker counts as not empty too. */
+function isUsed(dir: string): boolean {
+  try {
+    return fs.readdirSync(dir).length > 0
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false
+    if (isErrno(error, 'EACCES', 'EPERM')) return true
+    throw error
+  }
+}

@@ -1,0 +1,170 @@
+// open(): choose the driver, open the stores over one data root, roll back what crashed processes left. The Storage object is what users hold.
+//
+// Lock order, outermost first: an intent's own lock, a layer's mount-count lock, the catalogue lock (StoreLock). Nobody takes an outer lock while
+// holding an inner one; drivers take none.
+
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { ContainerStore } from './containers/index.ts'
+import type { Driver, DriverModule, StatusEntry } from './driver.ts'
+import { asStorageError, StorageError } from './errors.ts'
+import { openImageStore } from './images/index.ts'
+import type { ImageStore } from './images/index.ts'
+import { openLayerStore, RwLayers } from './layers/index.ts'
+import type { DataRoot, DiskLayerStore, Durability } from './layers/index.ts'
+import { selectDriver } from './select-driver.ts'
+import type { DriverChoice } from './select-driver.ts'
+import { isLocked } from './sys/lock.ts'
+import { nativeReason } from './sys/native.ts'
+import { privileges } from './sys/privileges.ts'
+import { maxThreads } from './sys/threads.ts'
+import { diskUsage } from './usage.ts'
+import type { DiskUsage } from './usage.ts'
+
+export interface OpenOptions {
+  /** The data root, in Docker's layout; made when missing. Default: `defaultRoot()`. */
+  readonly root?: string
+  /** A driver by name. Default: the environment's DOCKER_DRIVER, else chosen by what the root holds and the host can do. */
+  readonly driver?: string
+  /** `--storage-opt` pairs, e.g. `overlay2.size=10G`. */
+  readonly storageOptions?: readonly string[]
+  /** Change nothing, and roll nothing back. Default false; true whatever is asked while a dockerd uses the root. */
+  readonly readOnly?: boolean
+  /** Default `full`. */
+  readonly durability?: Durability
+  /** Drivers beside the built-in ones; a name replaces the built-in of that name. */
+  readonly drivers?: readonly DriverModule[]
+}
+
+export interface StorageInfo {
+  readonly root: string
+  readonly driver: string
+  /** Why this driver, and why not the others. */
+  readonly reason: string
+  readonly others: readonly { readonly name: string; readonly reason: string }[]
+  /** The driver's lines of `docker info`. */
+  readonly status: readonly StatusEntry[]
+  readonly readOnly: boolean
+  readonly readOnlyReason?: string
+  readonly durability: Durability
+  readonly images: number
+  readonly containers: number
+  readonly layers: number
+  /** Threads that extract, write and compare. */
+  readonly threads: number
+  /** Why native calls are absent; missing when they are there. */
+  readonly nativeReason?: string
+  /** Extraction happens in a thread that is jailed into the layer. */
+  readonly jailed: boolean
+  readonly kernel: string
+  readonly node: string
+}
+
+/** `/var/lib/layerstack` for root, `$XDG_DATA_HOME/layerstack` for others: never Docker's own, which has to be named. */
+export function defaultRoot(): string {
+  if (process.geteuid?.() === 0) return '/var/lib/layerstack'
+  return path.join(process.env['XDG_DATA_HOME'] || path.join(os.homedir(), '.local', 'share'), 'layerstack')
+}
+
+export class Storage implements AsyncDisposable {
+  readonly root: string
+  readonly driver: Driver
+  readonly layers: DiskLayerStore
+  readonly images: ImageStore
+  readonly containers: ContainerStore
+  readonly #dataRoot: DataRoot
+  readonly #choice: DriverChoice
+  readonly #readOnlyReason: string | undefined
+  #closed = false
+
+  constructor(parts: StorageParts) {
+    this.root = parts.dataRoot.path
+    this.driver = parts.driver
+    this.layers = parts.layers
+    this.images = parts.images
+    this.containers = parts.containers
+    this.#dataRoot = parts.dataRoot
+    this.#choice = parts.choice
+    this.#readOnlyReason = parts.readOnlyReason
+  }
+
+  get readOnly(): boolean { return this.#dataRoot.readOnly }
+
+  async info(): Promise<StorageInfo> {
+    let layers = 0
+    for await (const _ of this.layers.list(() => undefined)) layers++
+    return {
+      root: this.root, driver: this.driver.name, reason: this.#choice.reason, others: this.#choice.others, status: await this.driver.status(),
+      readOnly: this.readOnly, ...(this.#readOnlyReason === undefined ? {} : { readOnlyReason: this.#readOnlyReason }),
+      durability: this.#dataRoot.durability, images: (await this.images.list({ all: true })).length, containers: this.containers.list().length, layers,
+      threads: maxThreads, ...(nativeReason === undefined ? {} : { nativeReason }), jailed: privileges().chroot,
+      kernel: os.release(), node: process.version,
+    }
+  }
+
+  /** Disk use by images, containers and layers, shared bytes counted once. */
+  diskUsage(): Promise<DiskUsage> {
+    return diskUsage(this)
+  }
+
+  /** Idempotent. Mounts that are held stay until they are unmounted or the process ends. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await this.driver.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+interface StorageParts {
+  readonly dataRoot: DataRoot
+  readonly driver: Driver
+  readonly layers: DiskLayerStore
+  readonly images: ImageStore
+  readonly containers: ContainerStore
+  readonly choice: DriverChoice
+  readonly readOnlyReason: string | undefined
+}
+
+/** `open` with the drivers given; lib/index.ts binds the built-in ones. */
+export async function openStorage(options: OpenOptions & { readonly drivers: readonly DriverModule[] }): Promise<Storage> {
+  const root = prepareRoot(options.root ?? defaultRoot(), options.readOnly === true)
+  // dockerd holds this lock for as long as it runs (bbolt locks its file).
+  const readOnlyReason = isLocked(path.join(root, 'volumes', 'metadata.db')) ? 'a running dockerd holds the lock on volumes/metadata.db' : options.readOnly === true ? 'asked for' : undefined
+  const readOnly = readOnlyReason !== undefined
+  const choice = await selectDriver({ root, modules: options.drivers, driver: options.driver, environment: process.env['DOCKER_DRIVER'] })
+  const pairs = options.storageOptions ?? []
+  const driver = await choice.module.open({ home: path.join(root, choice.name), options: choice.module.parseOptions(pairs), readOnly })
+  try {
+    const dataRoot: DataRoot = { path: root, driverName: choice.name, readOnly, durability: options.durability ?? 'full' }
+    const layers = await openLayerStore(dataRoot, driver)
+    const images = await openImageStore({ root: dataRoot, layers })
+    const containers = new ContainerStore(dataRoot, layers, new RwLayers(layers), images)
+    // Last, when everybody who refers to layers has said so.
+    if (!readOnly) await layers.recover()
+    return new Storage({ dataRoot, driver, layers, images, containers, choice, readOnlyReason })
+  } catch (error) {
+    await driver.close()
+    throw error
+  }
+}
+
+/** Absolute and without links, since paths in it go into mounts. */
+function prepareRoot(asked: string, readOnly: boolean): string {
+  const wanted = path.resolve(asked)
+  try {
+    if (!fs.existsSync(wanted)) {
+      if (readOnly) throw new StorageError('NOT_FOUND', `opening ${wanted}: it does not exist`, { op: 'open', path: wanted })
+      fs.mkdirSync(wanted, { recursive: true })
+      fs.chmodSync(wanted, 0o710)
+    }
+    if (!fs.statSync(wanted).isDirectory()) throw new StorageError('INVALID_ARGUMENT', `opening ${wanted}: it is not a directory`, { op: 'open', path: wanted })
+    return fs.realpathSync(wanted)
+  } catch (error) {
+    throw asStorageError(error, `opening ${wanted}`, { op: 'open', path: wanted, hint: 'give another data root with --root' })
+  }
+}
