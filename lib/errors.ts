@@ -79,6 +79,8 @@ export function codeForErrno(errno: string): Code {
 export function errnoOf(error: unknown): string | undefined {
   if (StorageError.is(error)) return error.info.errno
   const code = (error as { code?: unknown } | null)?.code
+  // libuv calls number 95 ENOTSUP, the kernel's manual pages and lib/sys EOPNOTSUPP: one number, one name.
+  if (code === 'ENOTSUP') return 'EOPNOTSUPP'
   return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined
 }
 

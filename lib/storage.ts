@@ -97,7 +97,7 @@ export class Storage implements AsyncDisposable {
     return {
       root: this.root, driver: this.driver.name, reason: this.#choice.reason, others: this.#choice.others, status: await this.driver.status(),
       readOnly: this.readOnly, ...(this.#readOnlyReason === undefined ? {} : { readOnlyReason: this.#readOnlyReason }),
-      durability: this.#dataRoot.durability, images: (await this.images.list({ all: true })).length, containers: this.containers.list().length, layers,
+      durability: this.#dataRoot.durability, images: (await this.images.ids()).length, containers: this.containers.list().length, layers,
       threads: maxThreads, ...(nativeReason === undefined ? {} : { nativeReason }), jailed: privileges().chroot,
       kernel: os.release(), node: process.version,
     }
@@ -142,7 +142,7 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
   try {
     const dataRoot: DataRoot = { path: root, driverName: choice.name, readOnly, durability: options.durability ?? 'full' }
     const layers = await openLayerStore(dataRoot, driver)
-    const images = await openImageStore({ root: dataRoot, layers })
+    const images = await openImageStore({ root: dataRoot, layers, layerMetadata: id => driver.metadata(id) })
     const containers = new ContainerStore(dataRoot, layers, new RwLayers(layers), images)
     // Last, when everybody who refers to layers has said so.
     if (!readOnly) await layers.recover()

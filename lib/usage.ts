@@ -1,7 +1,9 @@
 // Honest disk usage of a storage: what images share is counted once, and what could be reclaimed is the total less the union of the layers
 // in use, never a sum over images.
 
+import { StorageError } from './errors.ts'
 import type { Digest, ChainId } from './ids.ts'
+import type { ImageRecord } from './images/index.ts'
 import type { Layer } from './layers/index.ts'
 import type { Storage } from './storage.ts'
 
@@ -38,12 +40,25 @@ export interface DiskUsage {
   readonly containers: readonly ContainerUsage[]
 }
 
+/** The images that can be read; what a damaged one holds shows as layers without image. */
+async function readable(storage: Storage): Promise<ImageRecord[]> {
+  const records: ImageRecord[] = []
+  for (const id of await storage.images.ids()) {
+    try {
+      records.push(await storage.images.get(id))
+    } catch (error) {
+      if (!StorageError.is(error, 'CORRUPT') && !StorageError.is(error, 'NOT_FOUND')) throw error
+    }
+  }
+  return records
+}
+
 export async function diskUsage(storage: Storage): Promise<DiskUsage> {
   const layers = new Map<ChainId, Layer>()
   for await (const layer of storage.layers.list(() => undefined)) layers.set(layer.chainId, layer)
   const sizeOf = (ids: Iterable<ChainId>): number => [...ids].reduce((sum, id) => sum + (layers.get(id)?.sizeBytes ?? 0), 0)
 
-  const records = await storage.images.list({ all: true })
+  const records = await readable(storage)
   const users = new Map<ChainId, number>()
   for (const image of records) for (const id of new Set(image.layers)) users.set(id, (users.get(id) ?? 0) + 1)
 

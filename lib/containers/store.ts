@@ -70,7 +70,7 @@ export class ContainerStore {
     this.#images = images
     this.#dir = path.join(root.path, 'containers')
     if (!root.readOnly) ensureDir(this.#dir, 0o710)
-    images.addUsers(() => this.list().flatMap(({ id, imageId, running }) => imageId === undefined ? [] : [{ containerId: id, imageId, running }]))
+    images.addUsers(async () => this.list().flatMap(({ id, imageId, running }) => imageId === undefined ? [] : [{ containerId: id, imageId, running }]))
   }
 
   // ---- finding ---------------------------------------------------------------------------------------------------------------
@@ -240,8 +240,9 @@ export class ContainerStore {
         history: [...rawHistory(raw), historyOf(container.config, options, created, layer.chainId === undefined)],
         rootfs: { type: 'layers', diff_ids: [...image?.config.diffIds ?? [], ...layer.diffId === undefined ? [] : [layer.diffId]] },
       }
-      const imageId = await this.#images.create(encodeConfig(config), { operation, ...(container.imageId === undefined ? {} : { parent: container.imageId }) })
-      if (options.reference !== undefined) await this.#images.tag(imageId, options.reference)
+      const imageId = await this.#images.create(encodeConfig(config), {
+        operation, ...(container.imageId === undefined ? {} : { parent: container.imageId }), ...(options.reference === undefined ? {} : { reference: options.reference }),
+      })
       return { imageId, skipped: layer.skipped, ...(layer.chainId === undefined ? {} : { chainId: layer.chainId }) }
     }, options.signal)
   }

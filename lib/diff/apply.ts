@@ -86,6 +86,10 @@ export class LayerApplier implements TarSink {
   entry(header: TarHeader): void {
     this.#entries++
     const name = cleanName(header.name)
+    // chown(2) takes -1 for "leave as it is", so this id cannot be given to anything.
+    if (header.uid === 0xffffffff || header.gid === 0xffffffff) {
+      throw new StorageError('INVALID_ARCHIVE', `${header.name.toString()} belongs to id 4294967295, which the kernel reserves`, { op: 'apply', path: header.name.toString() })
+    }
     try {
       this.#dispatch(header, name)
     } catch (error) {
@@ -233,8 +237,6 @@ export class LayerApplier implements TarSink {
     const target = toTreePath(header.linkname)
     let path: TreePath = ''
     this.#make(name, at => { path = at; fs.symlinkSync(target, at) })
-    // A name that was taken literally, as it did not exist, may now lead elsewhere.
-    this.#place.forget()
     this.#own(path, header)
     if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
     this.#setTimes(path, header)
@@ -260,7 +262,6 @@ export class LayerApplier implements TarSink {
     if (st === undefined || this.#format === 'overlay' && isOverlayWhiteout(st)) throw missing()
     if (st.isDirectory()) throw new StorageError('INVALID_ARCHIVE', `hard link ${name.toString()}: its target ${target.toString()} is a directory`, { path: name.toString() })
     const wanted = st
-    if (st.isSymbolicLink()) this.#place.forget()
     this.#withParents(name, path => {
       try {
         fs.linkSync(source, path)

@@ -6,6 +6,7 @@
 // its own copy with the same size and time: two complete trees would have to be read whole.
 
 import fs from 'node:fs'
+import { isErrno } from '../errors.ts'
 import { effectiveStat, readOverrideStat } from '../fs/override-stat.ts'
 import type { EffectiveStat } from '../fs/override-stat.ts'
 import { nativeReason } from '../sys/native.ts'
@@ -21,8 +22,11 @@ export type TreeChange =
   | { readonly kind: 'D'; readonly name: Buffer }
 
 export interface CompareOptions {
-  /** Also report unchanged files that share an inode with another name, so that a writer can keep hard links together. */
-  readonly onUnchangedLink?: (node: TreeNode) => void
+  /**
+   * Also report unchanged files that share an inode with another name, so that a writer can keep hard links together, with those
+   * of the directories above that have not been reported.
+   */
+  readonly onUnchangedLink?: (node: TreeNode, parents: readonly TreeNode[]) => void
 }
 
 /**
@@ -43,28 +47,33 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
   }
 
   function* walk(u: TreeNode, l: TreeNode | undefined): Generator<TreeChange> {
-    const held = up.hold(u)
+    const held = ifThere(() => up.hold(u))
+    if (held === undefined) return
     try {
       const ownOnly = stacked && l !== undefined && u.layer === 0 && sameBelow(u, l)
       for (const name of namesOf(held.node, l, ownOnly)) {
-        const a = up.child(held.node, name)
+        const a = ifThere(() => up.child(held.node, name))
         const b = l === undefined ? undefined : down?.child(l, name)
         if (a === undefined) {
           if (b !== undefined) { yield* flush(); yield { kind: 'D', name: b.name } }
           continue
         }
-        if (a.st.isSocket()) continue
+        // A layer cannot hold sockets (OCI image spec, layer.md § File Types); what one has replaced is gone all the same.
+        if (a.st.isSocket()) {
+          if (b !== undefined && !b.st.isSocket()) { yield* flush(); yield { kind: 'D', name: b.name } }
+          continue
+        }
         if (b !== undefined && isSame(a, b)) continue
         const isDirectory = a.st.isDirectory()
         if (b === undefined || b.st.isSocket()) {
           yield* flush()
           yield { kind: 'A', node: a }
-        } else if (isDirectory !== b.st.isDirectory() || !sameMetadata(a, b) || stacked && !sameContent(a, b)) {
+        } else if (isDirectory !== b.st.isDirectory() || ifThere(() => sameMetadata(a, b) && (!stacked || sameContent(a, b))) !== true) {
           yield* flush()
           yield { kind: 'C', node: a }
         } else if (isDirectory) {
           pending.push(a)
-        } else if (a.st.nlink > 1n) options.onUnchangedLink?.(a)
+        } else if (a.st.nlink > 1n) options.onUnchangedLink?.(a, pending)
         if (!isDirectory) continue
         yield* walk(a, b?.st.isDirectory() === true ? b : undefined)
         // Nothing inside changed: the directory was pushed last and is still there.
@@ -76,7 +85,7 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
   }
 
   function namesOf(u: TreeNode, l: TreeNode | undefined, ownOnly: boolean): Buffer[] {
-    const own = up.names(u, ownOnly)
+    const own = ifThere(() => up.names(u, ownOnly)) ?? []
     if (ownOnly || l === undefined || down === undefined) return own
     const all = new Map(own.map(name => [name.toString('latin1'), name]))
     for (const name of down.names(l)) all.set(name.toString('latin1'), name)
@@ -90,6 +99,24 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
   }
 
   yield* walk(top, bottom)
+}
+
+/**
+ * What is read, or undefined when it vanished or changed its kind since it was listed: the tree may belong to a running container.
+ * Whoever opens it for good meets that again and reports it.
+ */
+function ifThere<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (!vanished(error)) throw error
+    return undefined
+  }
+}
+
+/** ENXIO: a fifo, opened for writing only. EINVAL: readlink(2) of what is no link any more. */
+export function vanished(error: unknown): boolean {
+  return isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EINVAL')
 }
 
 /** Do two directories merge the same directories, the topmost layer's own aside? Then only that one can make a difference. */

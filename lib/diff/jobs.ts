@@ -4,7 +4,8 @@
 import fs from 'node:fs'
 import { createHash } from 'node:crypto'
 import zlib from 'node:zlib'
-import { StorageError } from '../errors.ts'
+import { isErrno, StorageError } from '../errors.ts'
+import { setOwnership } from '../fs/override-stat.ts'
 import { jailedPlace, resolvingPlace } from '../fs/rooted.ts'
 import type { Place } from '../fs/rooted.ts'
 import { canJail, inJail, withOwnUmask } from '../sys/jail.ts'
@@ -294,9 +295,15 @@ export async function settleImpliedJob(args: SettleArguments): Promise<void> {
     // Deepest first, so that a parent's time is set after everything in it.
     for (const { name, node, stat, xattrs } of found.reverse()) {
       const path = place.path(name)
-      fs.lchownSync(path, stat.uid, stat.gid)
-      fs.chmodSync(path, stat.mode & 0o7777)
-      for (const [key, value] of xattrs) setXattr(path, key, value)
+      setOwnership(path, stat)
+      for (const [key, value] of xattrs) {
+        try {
+          setXattr(path, key, value)
+        } catch (error) {
+          // What may not be set here could not be read from the layer below either, but for ACLs across file systems.
+          if (!isErrno(error, 'EOPNOTSUPP', 'EPERM', 'EACCES')) throw error
+        }
+      }
       if (nativeReason === undefined) setTimes(path, node.st.atimeNs, node.st.mtimeNs)
       else fs.lutimesSync(path, Number(node.st.atimeNs) / 1e9, Number(node.st.mtimeNs) / 1e9)
     }

@@ -5,14 +5,13 @@
 // Files with large holes are written as PAX 1.0 sparse (see `sparse`); dockerd reads those, but cannot write such a layer out again.
 
 import fs from 'node:fs'
-import { isErrno } from '../errors.ts'
 import { baseOf, childPath, parentOf } from '../fs/rooted.ts'
 import { dataRanges, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG } from '../sys/files.ts'
 import type { DataRange } from '../sys/files.ts'
 import { TarWriter } from '../tar/writer.ts'
 import type { EntryType, TarHeader } from '../tar/types.ts'
 import type { Skipped } from './apply.ts'
-import { compareTrees, statOf, xattrsOf } from './compare.ts'
+import { compareTrees, statOf, vanished, xattrsOf } from './compare.ts'
 import type { TreeNode, TreeSpec } from './tree-view.ts'
 import { whiteoutPrefix } from './whiteouts.ts'
 
@@ -36,7 +35,7 @@ const noBytes = Buffer.alloc(0)
 /** Write the changes from `lower` to `upper` (all of `upper` without a lower) to `emit`, whose buffers are valid during the call only. */
 export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}): WriteSummary {
   const writer = new LayerWriter(emit, options.sparse ?? 'auto')
-  const changes = compareTrees(upper, lower, { onUnchangedLink: node => writer.unchangedLink(node) })
+  const changes = compareTrees(upper, lower, { onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents) })
   for (const change of changes) {
     if (change.kind === 'D') writer.whiteout(change.name)
     else writer.node(change.node)
@@ -51,7 +50,10 @@ class LayerWriter {
   #entries = 0
   /** `dev:ino` of files with several names: the name written, or the unchanged names that wait for one to be written. */
   readonly #written = new Map<string, Buffer>()
-  readonly #unchanged = new Map<string, Buffer[]>()
+  readonly #unchanged = new Map<string, UnchangedName[]>()
+  /** Directories (latin1) that have an entry, and headers of unchanged ones that may need one. */
+  readonly #directories = new Set<string>()
+  readonly #parents = new Map<string, TarHeader>()
   readonly #chunk = Buffer.allocUnsafeSlow(1024 * 1024)
 
   constructor(emit: (bytes: Buffer) => void, sparse: 'auto' | 'always' | 'never') {
@@ -67,42 +69,59 @@ class LayerWriter {
   }
 
   /** An unchanged name of an inode of which another name is written: a link keeps them together. */
-  unchangedLink(node: TreeNode): void {
-    const key = inodeKey(node.st)
-    const target = this.#written.get(key)
-    if (target !== undefined) { this.#link(node.name, target); return }
-    const names = this.#unchanged.get(key)
-    if (names === undefined) this.#unchanged.set(key, [node.name])
-    else names.push(node.name)
+  unchangedLink(node: TreeNode, parents: readonly TreeNode[]): void {
+    this.#unlessGone(node, () => {
+      const key = inodeKey(node.st)
+      const unchanged = { name: node.name, parents: parents.map(parent => this.#parent(parent)) }
+      const target = this.#written.get(key)
+      if (target !== undefined) { this.#linkUnchanged(unchanged, target); return }
+      const names = this.#unchanged.get(key)
+      if (names === undefined) this.#unchanged.set(key, [unchanged])
+      else names.push(unchanged)
+    })
+  }
+
+  #unlessGone(node: TreeNode, work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      if (!(error instanceof Vanished)) throw error
+      this.#skipped.push({ path: node.name.toString(), what: 'entry', reason: 'vanished or changed its kind while it was read' })
+    }
+  }
+
+  #parent(node: TreeNode): TarHeader {
+    const key = node.name.toString('latin1')
+    const known = this.#parents.get(key)
+    if (known !== undefined) return known
+    const header = read(() => headerOf(node))
+    this.#parents.set(key, header)
+    return header
+  }
+
+  #linkUnchanged({ name, parents }: UnchangedName, target: Buffer): void {
+    // A link alone would leave it to the reader which owner and mode the directories around it have.
+    for (const parent of parents) this.#directory(parent)
+    this.#link(name, target)
+  }
+
+  #directory(header: TarHeader): void {
+    const key = header.name.toString('latin1')
+    if (this.#directories.has(key)) return
+    this.#directories.add(key)
+    this.#put(header)
+    this.#tar.end()
   }
 
   node(node: TreeNode): void {
-    const stat = statOf(node)
-    const header: TarHeader = {
-      ...plain, name: node.name, type: 'file', mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeNs: node.st.mtimeNs,
-    }
-    const xattrs = xattrsOf(node)
-    if (xattrs.size > 0) header.xattrs = xattrs
-    if (node.st.isDirectory()) {
-      header.type = 'directory'
-      header.name = node.name.length === 0 ? rootName : Buffer.concat([node.name, slash])
-      this.#put(header)
-      this.#tar.end()
-      return
-    }
+    this.#unlessGone(node, () => this.#node(node))
+  }
+
+  #node(node: TreeNode): void {
+    const header = read(() => headerOf(node))
+    if (header.type === 'directory') { this.#directory(header); return }
     if (this.#isFurtherName(node)) return
-    if (node.st.isSymbolicLink()) {
-      header.type = 'symlink'
-      header.mode = 0o777
-      header.linkname = fs.readlinkSync(node.path, { encoding: 'buffer' })
-    } else if ((stat.mode & S_IFMT) !== S_IFREG) {
-      header.type = specialTypes[stat.mode & S_IFMT] ?? 'fifo'
-      header.devMajor = header.type === 'fifo' ? 0 : stat.major
-      header.devMinor = header.type === 'fifo' ? 0 : stat.minor
-    } else {
-      this.#file(node, header)
-      return
-    }
+    if (header.type === 'file') { this.#file(node, header); return }
     this.#put(header)
     this.#tar.end()
     this.#remember(node)
@@ -125,7 +144,7 @@ class LayerWriter {
     if (node.st.nlink < 2n) return
     const key = inodeKey(node.st)
     this.#written.set(key, node.name)
-    for (const name of this.#unchanged.get(key) ?? []) this.#link(name, node.name)
+    for (const unchanged of this.#unchanged.get(key) ?? []) this.#linkUnchanged(unchanged, node.name)
     this.#unchanged.delete(key)
   }
 
@@ -135,21 +154,11 @@ class LayerWriter {
   }
 
   #file(node: TreeNode, header: TarHeader): void {
-    let fd: number
-    try {
-      // NONBLOCK: a fifo put in the file's place must not hang us.
-      fd = fs.openSync(node.dataPath, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
-    } catch (error) {
-      if (!isErrno(error, 'ENOENT', 'ELOOP', 'ENXIO')) throw error
-      this.#skipped.push({ path: node.name.toString(), what: 'file', reason: 'vanished while it was read' })
-      return
-    }
+    // NONBLOCK: a fifo put in the file's place must not hang us.
+    const fd = read(() => fs.openSync(node.dataPath, O_RDONLY | O_NOFOLLOW | O_NONBLOCK))
     try {
       const st = fs.fstatSync(fd)
-      if (!st.isFile()) {
-        this.#skipped.push({ path: node.name.toString(), what: 'file', reason: 'changed its kind while it was read' })
-        return
-      }
+      if (!st.isFile()) throw new Vanished()
       header.sizeBytes = st.size
       const ranges = this.#ranges(fd, st)
       if (ranges !== undefined) header.sparse = ranges
@@ -188,6 +197,46 @@ class LayerWriter {
     this.#entries++
     this.#tar.entry(header)
   }
+}
+
+interface UnchangedName {
+  readonly name: Buffer
+  /** Headers of the directories above that may not have an entry yet, outermost first. */
+  readonly parents: readonly TarHeader[]
+}
+
+/** What was listed is not there any more, or is something else. */
+class Vanished extends Error {}
+
+function read<T>(from: () => T): T {
+  try {
+    return from()
+  } catch (error) {
+    throw vanished(error) ? new Vanished() : error
+  }
+}
+
+/** All but a file's size. */
+function headerOf(node: TreeNode): TarHeader {
+  const stat = statOf(node)
+  const header: TarHeader = {
+    ...plain, name: node.name, type: 'file', mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeNs: node.st.mtimeNs,
+  }
+  const xattrs = xattrsOf(node)
+  if (xattrs.size > 0) header.xattrs = xattrs
+  if (node.st.isDirectory()) {
+    header.type = 'directory'
+    header.name = node.name.length === 0 ? rootName : Buffer.concat([node.name, slash])
+  } else if (node.st.isSymbolicLink()) {
+    header.type = 'symlink'
+    header.mode = 0o777
+    header.linkname = fs.readlinkSync(node.path, { encoding: 'buffer' })
+  } else if ((stat.mode & S_IFMT) !== S_IFREG) {
+    header.type = specialTypes[stat.mode & S_IFMT] ?? 'fifo'
+    header.devMajor = header.type === 'fifo' ? 0 : stat.major
+    header.devMinor = header.type === 'fifo' ? 0 : stat.minor
+  }
+  return header
 }
 
 const plain = {

@@ -19,7 +19,7 @@ export interface Place {
   path(name: Buffer): TreePath
   /** The path of the root itself. */
   readonly root: TreePath
-  /** Something was removed or replaced, or a link made: forget what was resolved. */
+  /** Something was removed or replaced: forget what was resolved. */
   forget(): void
   /** The in-root name that `name` leads to, its last component followed as well, whether or not it exists. */
   follow(name: Buffer): Buffer

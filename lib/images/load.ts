@@ -6,7 +6,7 @@ import type { ChainId, Digest } from '../ids.ts'
 import type { LayerToRegister, Operation, RegisteredLayer } from '../layers/types.ts'
 import { checkBlobSize, openArchive } from './archive.ts'
 import type { Archive, ArchiveSource } from './archive.ts'
-import { chainIdsOf } from './config.ts'
+import { chainIdsOf, decodeConfig } from './config.ts'
 import type { ImageContext } from './context.ts'
 import { noteBlob } from './distribution.ts'
 import { planLoad } from './docker-archive.ts'
@@ -91,7 +91,7 @@ async function publish(context: ImageContext, images: readonly PlannedImage[]): 
       for (const { imageId, configBytes } of images) if (await context.db.write(imageId, configBytes)) made.push(imageId)
       for (const { imageId, references, parent } of images) {
         if (references.length > 0) await context.touch(imageId)
-        if (parent !== undefined && parent !== imageId && context.db.has(parent)) await context.db.setMetadata(imageId, 'parent', parent)
+        if (parent !== undefined && context.db.has(parent)) await linkParent(context, imageId, parent)
       }
       return await context.repositories.change(names => {
         const renamed = new Map<PlannedImage, RenamedImage[]>()
@@ -111,6 +111,24 @@ async function publish(context: ImageContext, images: readonly PlannedImage[]): 
       throw error
     }
   })
+}
+
+/**
+ * Note the parent that the archive names, if it can be one: the image is the parent and one step more, as dockerd demands. Since every link
+ * makes the history longer, there are no circles.
+ */
+async function linkParent(context: ImageContext, imageId: Digest, parent: Digest): Promise<void> {
+  const child = decodeConfig(context.db.read(imageId)), below = decodeConfig(context.db.read(parent), 'CORRUPT')
+  const steps = child.history.length - below.history.length
+  const longer = child.history.length === 0 ? child.diffIds.length > below.diffIds.length : steps === 1
+  if (!longer || !isPrefix(below.diffIds, child.diffIds) || !isPrefix(below.history, child.history)) {
+    throw new StorageError('INVALID_ARCHIVE', `image ${parent} is not a valid parent for ${imageId}`, { key: imageId })
+  }
+  await context.db.setMetadata(imageId, 'parent', parent)
+}
+
+function isPrefix(short: readonly unknown[], long: readonly unknown[]): boolean {
+  return JSON.stringify(short) === JSON.stringify(long.slice(0, short.length))
 }
 
 /** Docker's sentence when a tag moves. */

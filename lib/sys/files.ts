@@ -142,11 +142,12 @@ export const RESOLVE_NO_SYMLINKS = 0x04
 export const RESOLVE_BENEATH = 0x08
 export const RESOLVE_IN_ROOT = 0x10
 const SYS_openat2 = 437 // the same number on every architecture (Linux 5.6, asm-generic/unistd.h)
+const O_CLOEXEC = 0o2000000 // as Node's own open sets it: no child process inherits the descriptor
 const how = Buffer.alloc(24)
 
 /** openat2(2). Returns a descriptor. @throws with the kernel's errno (ELOOP, EXDEV, ENOENT, ENOSYS, …) */
 export function openat2(dirfd: number, path: string | Buffer, flags: number, resolve: number, mode = 0): number {
-  how.writeBigUInt64LE(BigInt(flags >>> 0), 0)
+  how.writeBigUInt64LE(BigInt((flags | O_CLOEXEC) >>> 0), 0)
   how.writeBigUInt64LE(BigInt(mode), 8)
   how.writeBigUInt64LE(BigInt(resolve), 16)
   const bytes = typeof path === 'string' ? Buffer.from(path) : path

@@ -70,12 +70,9 @@ function tryOwnerFile(path: string): Lock | undefined {
   const owner = `${path}.owner`
   const mine = `${processIdentity(process.pid)}`
   for (let attempt = 0; attempt < 3; attempt++) {
-    try {
-      fs.writeFileSync(owner, mine, { flag: 'wx', mode: 0o600 })
+    if (claim(owner, mine)) {
       fs.closeSync(fs.openSync(path, 'a', 0o600))
       return holder(path, () => fs.rmSync(owner, { force: true }))
-    } catch (error) {
-      if (!isErrno(error, 'EEXIST')) throw error
     }
     let text: string
     try { text = fs.readFileSync(owner, 'latin1') } catch (error) {
@@ -83,13 +80,38 @@ function tryOwnerFile(path: string): Lock | undefined {
       throw error
     }
     if (isAlive(text)) return undefined
-    // Renamed before removal: of two processes that find the same dead owner only one wins the rename.
-    const dead = `${owner}.${process.pid}.dead`
-    try { fs.renameSync(owner, dead); fs.unlinkSync(dead) } catch (error) {
-      if (!isErrno(error, 'ENOENT')) throw error
-    }
+    clearDead(owner, text)
   }
   return undefined
+}
+
+/** Made whole beside it and linked: a name that shows has its owner in it, or a reader between open and write would take it for dead. */
+function claim(owner: string, identity: string): boolean {
+  const temporary = `${owner}.${process.pid}.${++claims}.new`
+  try {
+    fs.writeFileSync(temporary, identity, { flag: 'wx', mode: 0o600 })
+    fs.linkSync(temporary, owner)
+    return true
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
+    return false
+  } finally {
+    fs.rmSync(temporary, { force: true })
+  }
+}
+let claims = 0
+
+/** Remove the name of a dead owner. Renamed first, so that of two processes that find it only one does. */
+function clearDead(owner: string, deadIdentity: string): void {
+  const aside = `${owner}.${process.pid}.${++claims}.dead`
+  try {
+    fs.renameSync(owner, aside)
+    // Another process may have cleared the dead name and taken the lock since we looked: then this is its claim, and goes back.
+    if (fs.readFileSync(aside, 'latin1') !== deadIdentity) fs.linkSync(aside, owner)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'EEXIST')) throw error
+  }
+  fs.rmSync(aside, { force: true })
 }
 
 function holder(path: string, drop: () => void): Lock {

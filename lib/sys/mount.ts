@@ -2,6 +2,7 @@
 // flags and data. Overlays go through fsopen/fsconfig, one `lowerdir+` per layer, where the kernel has it: no page limit.
 
 import fs from 'node:fs'
+import { dirname } from 'node:path'
 import type { Mount } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
 import { bind, cPath, errno, nativeReason } from './native.ts'
@@ -216,7 +217,7 @@ function unescape(text: string): string {
 /** Is something mounted exactly here? Cheaper than the table: a mount point's device or inode differs from what the parent's entry says. */
 export function isMountpoint(path: string): boolean {
   try {
-    const here = fs.lstatSync(path), above = fs.lstatSync(`${path}/..`)
+    const here = fs.lstatSync(path), above = fs.lstatSync(dirname(path))
     if (here.dev !== above.dev) return true
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false

@@ -40,7 +40,9 @@ const loaded = load()
 /** Why native calls are absent, or undefined when they are there. */
 export const nativeReason: string | undefined = typeof loaded === 'string' ? loaded : undefined
 
-const errnoNames = new Map<number, string>(Object.entries(os.constants.errno).map(([name, value]) => [value, name]))
+// Two numbers have two names each on Linux; the kernel's own are EAGAIN and EOPNOTSUPP.
+const errnoNames = new Map<number, string>(Object.entries(os.constants.errno)
+  .filter(([name]) => name !== 'EWOULDBLOCK' && name !== 'ENOTSUP').map(([name, value]) => [value, name]))
 
 /** The kernel's name of an error number: 2 → `ENOENT`. */
 export function errnoName(errno: number): string {

@@ -223,7 +223,12 @@ export async function runJob<A, R>(module: string, name: string, args: A, option
           }))
         }
       })
-      worker.postMessage({ module, name, args, port: port2, shared } satisfies Start, [port2])
+      try {
+        worker.postMessage({ module, name, args, port: port2, shared } satisfies Start, [port2])
+      } catch (error) {
+        // Arguments that cannot be cloned: the thread never heard of the job and stays usable.
+        settle(() => reject(error as Error))
+      }
     })
   } finally {
     signal?.removeEventListener('abort', onAbort)
