@@ -11,7 +11,7 @@ import { makeSpecial, setOwnership, writeOverrideStat } from '../fs/override-sta
 import { removeTreeSync } from '../fs/remove-tree.ts'
 import { baseOf, childPath, parentOf, toTreePath } from '../fs/rooted.ts'
 import type { Place, TreePath } from '../fs/rooted.ts'
-import { S_IFBLK, S_IFCHR, S_IFIFO, mknod, setTimes, setTimesFd } from '../sys/files.ts'
+import { S_IFBLK, S_IFCHR, S_IFIFO, mknod, nodeTime, setTimes, setTimesFd } from '../sys/files.ts'
 import { privileges } from '../sys/privileges.ts'
 import { listXattrs, removeXattr, setXattr, xattrAvailable } from '../sys/xattr.ts'
 import { cleanName } from '../tar/names.ts'
@@ -499,16 +499,15 @@ export class LayerApplier implements TarSink {
 
   #putTimes(path: TreePath, atimeNs: bigint, mtimeNs: bigint): void {
     const atime = clampTime(atimeNs), mtime = clampTime(mtimeNs)
-    // Node's own call is cheaper, and exact for whole seconds only (its numbers are doubles).
-    if (this.#native && (mtime % second !== 0n || atime % second !== 0n)) setTimes(path, atime, mtime)
-    else fs.lutimesSync(path, Number(atime) / 1e9, Number(mtime) / 1e9)
+    if (this.#native && !(isExact(atime) && isExact(mtime))) setTimes(path, atime, mtime)
+    else fs.lutimesSync(path, nodeTime(atime), nodeTime(mtime))
   }
 
   #setTimesFd(fd: number, header: TarHeader): void {
     const mtime = clampTime(header.mtimeNs)
     const atime = header.atimeNs === undefined ? mtime : clampTime(header.atimeNs)
-    if (this.#native && (mtime % second !== 0n || atime % second !== 0n)) setTimesFd(fd, atime, mtime)
-    else fs.futimesSync(fd, Number(atime / second), Number(mtime / second))
+    if (this.#native && !(isExact(atime) && isExact(mtime))) setTimesFd(fd, atime, mtime)
+    else fs.futimesSync(fd, nodeTime(atime), nodeTime(mtime))
   }
 
   #skip(header: TarHeader, what: string, reason: string): void {
@@ -520,6 +519,11 @@ export class LayerApplier implements TarSink {
 function clampTime(ns: bigint): bigint {
   const limit = maxSeconds * second
   return ns > limit ? limit : ns < -limit ? -limit : ns
+}
+
+/** Node's own call is cheaper than a native one, and exact for whole seconds after 1970 only. */
+function isExact(ns: bigint): boolean {
+  return ns >= 0n && ns % second === 0n
 }
 
 function markName(name: Buffer): Buffer {

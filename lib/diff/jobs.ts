@@ -10,7 +10,7 @@ import { jailedPlace, resolvingPlace } from '../fs/rooted.ts'
 import type { Place } from '../fs/rooted.ts'
 import { canJail, inJail, withOwnUmask } from '../sys/jail.ts'
 import { nativeReason } from '../sys/native.ts'
-import { setTimes } from '../sys/files.ts'
+import { nodeTime, setTimes } from '../sys/files.ts'
 import { setXattr } from '../sys/xattr.ts'
 import type { JobContext } from '../sys/threads.ts'
 import { decompress, detectCompression } from '../tar/compression.ts'
@@ -305,7 +305,7 @@ export async function settleImpliedJob(args: SettleArguments): Promise<void> {
         }
       }
       if (nativeReason === undefined) setTimes(path, node.st.atimeNs, node.st.mtimeNs)
-      else fs.lutimesSync(path, Number(node.st.atimeNs) / 1e9, Number(node.st.mtimeNs) / 1e9)
+      else fs.lutimesSync(path, nodeTime(node.st.atimeNs), nodeTime(node.st.mtimeNs))
     }
   })
 }

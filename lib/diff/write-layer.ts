@@ -118,6 +118,10 @@ class LayerWriter {
   }
 
   #node(node: TreeNode): void {
+    if (baseOf(node.name).subarray(0, whiteoutPrefix.length).equals(whiteoutPrefix)) {
+      this.#skipped.push({ path: node.name.toString(), what: 'entry', reason: 'a layer would take its name for a deletion' })
+      return
+    }
     const header = read(() => headerOf(node))
     if (header.type === 'directory') { this.#directory(header); return }
     if (this.#isFurtherName(node)) return

@@ -3,7 +3,7 @@
 
 import fs from 'node:fs'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
-import { setTimes, setTimesFd, splitDev } from '../sys/files.ts'
+import { setTimes, setTimesFd, splitDev, nodeTime } from '../sys/files.ts'
 import { nativeReason } from '../sys/native.ts'
 import { privileges } from '../sys/privileges.ts'
 import { runJob } from '../sys/threads.ts'
@@ -207,7 +207,7 @@ function privileged(): boolean {
 function setTimesOf(path: Buffer, stat: fs.BigIntStats): void {
   if (nativeReason === undefined) setTimes(path, stat.atimeNs, stat.mtimeNs)
   // Seconds as a double, which Node cuts to microseconds: the best there is without utimensat(2).
-  else fs.lutimesSync(path, Number(stat.atimeNs) / 1e9, Number(stat.mtimeNs) / 1e9)
+  else fs.lutimesSync(path, nodeTime(stat.atimeNs), nodeTime(stat.mtimeNs))
 }
 
 /** `copyTreeSync` in a worker thread, so that the event loop goes on. @throws as it, and ABORTED by the signal */

@@ -14,6 +14,7 @@ function wrong(line: string, what: string): StorageError {
  */
 export function applyChanges(config: Readonly<Record<string, unknown>>, changes: readonly string[]): Record<string, unknown> {
   const out: Config = structuredClone(config) as Config
+  let commandSet = false
   for (const change of changes) {
     const line = change.trim()
     if (line === '' || line.startsWith('#')) continue
@@ -23,15 +24,16 @@ export function applyChanges(config: Readonly<Record<string, unknown>>, changes:
     if (apply === undefined) throw wrong(line, `${name === '' ? 'it' : name} is not a valid change command`)
     if (rest === '' && name !== 'CMD' && name !== 'ENTRYPOINT') throw wrong(line, `${name} requires at least one argument`)
     apply(out, rest, line)
+    // A new entrypoint drops a command that was meant for the old one (moby dispatchers.go, dispatchEntrypoint).
+    if (name === 'ENTRYPOINT' && !commandSet) out['Cmd'] = null
+    commandSet ||= name === 'CMD'
   }
   return out
 }
 
 const instructions: Readonly<Record<string, (config: Config, rest: string, line: string) => void>> = {
   CMD(config, rest) { config['Cmd'] = command(rest) },
-  ENTRYPOINT(config, rest) {
-    config['Entrypoint'] = command(rest)
-  },
+  ENTRYPOINT(config, rest) { config['Entrypoint'] = command(rest) },
   ENV(config, rest, line) {
     const env = [...(config['Env'] as string[] | null | undefined ?? [])]
     for (const [key, value] of pairs(rest, line)) {

@@ -72,6 +72,11 @@ export function setTimesFd(fd: number, atimeNs: bigint, mtimeNs: bigint): void {
   c.futimens([fd, fillTimes(atimeNs, mtimeNs)])
 }
 
+/** A time for Node's own utimes calls, as exact as a double: Node takes a negative number for "now", but not a Date before 1970. */
+export function nodeTime(ns: bigint): number | Date {
+  return ns < 0n ? new Date(Number(ns / 1_000_000n)) : Number(ns) / 1e9
+}
+
 /** A run of data of a file, in bytes. */
 export interface DataRange { readonly offset: number; readonly length: number }
 

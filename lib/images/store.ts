@@ -1,0 +1,106 @@
+// The image store: one object over the parts of this folder. Owns no rule of its own.
+
+import type { Digest } from '../ids.ts'
+import type { ArchiveSource } from './archive.ts'
+import { noSuchImage, parseTarget, ImageContext } from './context.ts'
+import { createImage } from './create.ts'
+import { importRootFs } from './import.ts'
+import { loadArchive } from './load.ts'
+import { familiarString } from './reference.ts'
+import { removeImage, untagImage } from './remove.ts'
+import { saveAsTar, saveToDirectory } from './save.ts'
+import type {
+  CreateImageOptions, HistoryItem, ImageInspect, ImageRecord, ImageStore, ImageStoreOptions, ImageSummary, ImportOptions, ListOptions, LoadedImage,
+  LoadOptions, RemovedItem, RemoveOptions, SaveOptions, UserSource,
+} from './types.ts'
+import { historyOf, inspectImage, listImages } from './views.ts'
+
+class DiskImageStore implements ImageStore {
+  readonly #context: ImageContext
+
+  constructor(context: ImageContext) {
+    this.#context = context
+  }
+
+  load(source: ArchiveSource, options: LoadOptions = {}): Promise<LoadedImage[]> {
+    return loadArchive(this.#context, source, options)
+  }
+
+  import(source: ArchiveSource, options: ImportOptions = {}): Promise<Digest> {
+    return importRootFs(this.#context, source, options)
+  }
+
+  create(configBytes: Uint8Array, options: CreateImageOptions): Promise<Digest> {
+    return createImage(this.#context, configBytes, options)
+  }
+
+  save(references: readonly string[], options: SaveOptions = {}): AsyncGenerator<Buffer, void, undefined> {
+    return saveAsTar(this.#context, someOf(references), options)
+  }
+
+  async saveToDirectory(references: readonly string[], dir: string, options: SaveOptions = {}): Promise<void> {
+    await saveToDirectory(this.#context, someOf(references), dir, options)
+  }
+
+  async get(reference: string): Promise<ImageRecord> {
+    const names = this.#context.repositories.read()
+    return await this.#context.record(this.#context.resolve(reference, names), names)
+  }
+
+  async resolve(reference: string): Promise<Digest> {
+    return this.#context.resolve(reference)
+  }
+
+  async ids(): Promise<Digest[]> {
+    return this.#context.db.list()
+  }
+
+  list(options: ListOptions = {}): Promise<ImageSummary[]> {
+    return listImages(this.#context, options)
+  }
+
+  async inspect(reference: string): Promise<ImageInspect> {
+    return await inspectImage(this.#context, this.#context.resolve(reference))
+  }
+
+  async history(reference: string): Promise<HistoryItem[]> {
+    return await historyOf(this.#context, this.#context.resolve(reference))
+  }
+
+  async tag(source: string, target: string): Promise<string> {
+    this.#context.mustWrite('tag images')
+    const ref = parseTarget(target)
+    return await this.#context.layers.locked(async () => {
+      const id = this.#context.resolve(source)
+      if (!this.#context.db.has(id)) throw noSuchImage(source)
+      await this.#context.repositories.change(names => names.set(ref, id, { force: true }))
+      await this.#context.touch(id)
+      return familiarString(ref)
+    })
+  }
+
+  untag(reference: string): Promise<void> {
+    return untagImage(this.#context, reference)
+  }
+
+  remove(reference: string, options: RemoveOptions = {}): Promise<RemovedItem[]> {
+    return removeImage(this.#context, reference, options)
+  }
+
+  addUsers(source: UserSource): void {
+    this.#context.users.push(source)
+  }
+}
+
+function someOf(references: readonly string[]): readonly string[] {
+  if (references.length === 0) throw new TypeError('name at least one image to save')
+  return references
+}
+
+/** Open the images of a data root; the folders are made when missing, unless read-only. Their layers are kept from now on. */
+export async function openImageStore(options: ImageStoreOptions): Promise<ImageStore> {
+  const context = new ImageContext(options)
+  if (!options.root.readOnly) context.db.layOut()
+  options.layers.addReferences(async () => context.topLayers())
+  return new DiskImageStore(context)
+}
