@@ -35,7 +35,7 @@ async function measure(prepare: (work: string) => Promise<Prepared>): Promise<{ 
     try {
       console.log(`${prepared.what}; ${rounds} rounds after one to warm up, in ${path.dirname(work)}`)
       for (const reason of prepared.absent) console.log(`not here: ${reason}`)
-      const results = await compete(prepared.contestants, rounds, round => process.stderr.write(`round ${round} of ${rounds}\r`))
+      const results = await compete(prepared.contestants, rounds, round => { if (process.stderr.isTTY) process.stderr.write(`\rround ${round} of ${rounds} `) })
       print(results)
       return { what: prepared.what, results }
     } finally {

@@ -2,6 +2,7 @@
 // neither. Owns usage errors and their texts.
 
 import { Command, CommanderError, Option } from 'commander'
+import { collect } from './options.ts'
 import type { GlobalOptions, Session } from './session.ts'
 
 interface CommandModule {
@@ -125,11 +126,6 @@ function globalOptions(command: Command, hidden: boolean): void {
 function ownGlobals(command: Command): GlobalOptions {
   const { root, driver, durability, json } = command.opts<GlobalOptions>()
   return Object.fromEntries(Object.entries({ root, driver, durability, json }).filter(([, value]) => value !== undefined))
-}
-
-/** For options that may be given several times. */
-export function collect(value: string, before: readonly string[] | undefined): readonly string[] {
-  return [...before ?? [], value]
 }
 
 function pathOf(command: Command): string {

@@ -1,5 +1,6 @@
 // One run of the command line: the store that it opens, the signal that Ctrl-C fires, what it prints, and the status it ends with. Knows no command.
 
+import { existsSync } from 'node:fs'
 import { asStorageError, exitStatus, StorageError } from '../errors.ts'
 import type { Durability, Storage } from '../index.ts'
 import { hasPendingWrites, OutputClosed, writeFully } from './output.ts'
@@ -15,7 +16,8 @@ export interface GlobalOptions {
   readonly storageOpt?: readonly string[]
 }
 
-const statusOfSignal = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
+// SIGHUP is left alone: a handler would undo nohup.
+const statusOfSignal = { SIGINT: 130, SIGTERM: 143 } as const
 type StopSignal = keyof typeof statusOfSignal
 
 export class Session {
@@ -23,10 +25,12 @@ export class Session {
   #options: GlobalOptions = {}
   #status = 0
   #stoppedBy: StopSignal | undefined
+  /** Something was given up because of the signal; else the work was finished in spite of it. */
+  #interrupted = false
   #outputClosed = false
   #progress: Progress | undefined
 
-  /** Fires on Ctrl-C, SIGTERM, SIGHUP, and when nobody reads stdout any more. */
+  /** Fires on Ctrl-C, SIGTERM, and when nobody reads stdout any more. */
   get signal(): AbortSignal { return this.#stop.signal }
   get json(): boolean { return this.#options.json === true }
 
@@ -49,12 +53,22 @@ export class Session {
   }
 
   /** Open the store, run `work`, close the store. */
-  async use(work: (storage: Storage) => Promise<void>, options: { readonly readOnly?: boolean } = {}): Promise<void> {
-    const { open } = await import('../index.ts')
-    const { root = process.env['LAYERSTACK_ROOT'], driver, durability, storageOpt } = this.#options
+  async use(work: (storage: Storage) => Promise<void>): Promise<void> {
+    await this.#use(work, false)
+  }
+
+  /** The same for commands that only look: a root that is there is not written to. (One that is not is made, so that a fresh store lists as empty.) */
+  async look(work: (storage: Storage) => Promise<void>): Promise<void> {
+    await this.#use(work, true)
+  }
+
+  async #use(work: (storage: Storage) => Promise<void>, looking: boolean): Promise<void> {
+    const { defaultRoot, open } = await import('../index.ts')
+    const { driver, durability, storageOpt } = this.#options
+    const root = this.#options.root ?? (process.env['LAYERSTACK_ROOT'] || defaultRoot())
     const storage = await open({
-      ...(root === undefined || root === '' ? {} : { root }), ...(driver === undefined ? {} : { driver }), ...(durability === undefined ? {} : { durability }),
-      ...(storageOpt === undefined ? {} : { storageOptions: storageOpt }), ...options,
+      root, ...(driver === undefined ? {} : { driver }), ...(durability === undefined ? {} : { durability }),
+      ...(storageOpt === undefined ? {} : { storageOptions: storageOpt }), readOnly: looking && existsSync(root),
     })
     try {
       await work(storage)
@@ -116,7 +130,10 @@ export class Session {
       this.#outputClosed = true
       return
     }
-    if (this.#outputClosed || (this.signal.aborted && isAbort(error))) return
+    if (this.signal.aborted && isAbort(error)) {
+      this.#interrupted = true
+      return
+    }
     if (error instanceof TypeError && !('code' in error)) {
       // A mistake of this program, not of its user: the stack is what helps.
       this.#tell(error.stack ?? error.message, undefined, false)
@@ -136,11 +153,10 @@ export class Session {
   /** Ends the process with the right status, but lets it end by itself where it can. */
   leave(): void {
     if (this.#outputClosed) process.exit(141)
-    if (this.#stoppedBy === undefined) {
+    if (this.#stoppedBy === undefined || !this.#interrupted) {
       process.exitCode = this.#status
       return
     }
-    if (this.#status === 0 && !this.signal.aborted) return
     process.stderr.write(`${styled(process.stderr, 'red', 'layerstack:')} interrupted\n`)
     // process.exit joins libuv's threads, and one may sit in a write that never ends.
     if (hasPendingWrites()) this.#dieOf(this.#stoppedBy)

@@ -9,12 +9,13 @@ import { syncDirectorySync } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { emptyTarDigest, parseDigest, randomId } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
+import { applyChanges } from '../images/changes.ts'
 import { encodeConfig, runtimeConfig } from '../images/config.ts'
 import type { ImageStore } from '../images/index.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot, RwLayers } from '../layers/index.ts'
 import type { LayerStore, Operation } from '../layers/index.ts'
-import type { WriteOptions } from '../diff/index.ts'
+import type { WriteOptions, WriteOutcome } from '../diff/index.ts'
 import { checkContainerName, randomName, readContainer, timestamp, writeContainer } from './config.ts'
 import type { ContainerConfig, ContainerRecord } from './config.ts'
 import { onlyIfEmpty } from './empty-layer.ts'
@@ -39,7 +40,11 @@ export interface CommitOptions {
   readonly config?: ContainerConfig
   /** RFC 3339. Default: now. Give it, and the same container commits to the same image id. */
   readonly created?: string
+  /** Dockerfile instructions for the image's config, as in `docker commit --change`; applied after `config`. */
+  readonly changes?: readonly string[]
   readonly signal?: AbortSignal
+  /** Bytes of the new layer's tar so far. */
+  readonly onProgress?: (bytes: number) => void
 }
 
 export interface CommitResult {
@@ -207,7 +212,7 @@ export class ContainerStore {
   }
 
   /** The whole file system as one tar. */
-  export(ref: string, options: WriteOptions & { readonly signal?: AbortSignal } = {}): AsyncGenerator<Buffer, unknown> {
+  export(ref: string, options: WriteOptions & { readonly signal?: AbortSignal } = {}): AsyncGenerator<Buffer, WriteOutcome> {
     return this.#rw.exportTar(this.get(ref).id, options)
   }
 
@@ -228,14 +233,16 @@ export class ContainerStore {
     return await this.#layers.operation('commit', async operation => {
       const image = container.imageId === undefined ? undefined : await this.#images.get(container.imageId)
       const parent = image?.layers.at(-1)
+      // Before the work, since they may be wrong.
+      const runtime = applyChanges({ ...container.config, ...options.config, Image: container.imageId ?? '' }, options.changes ?? [])
       const changes = this.#rw.tar(container.id, { signal: options.signal })
-      const layer = await this.#registerChanges(operation, changes, parent)
+      const layer = await this.#registerChanges(operation, changes, parent, options.onProgress)
       const raw = image?.config.raw ?? { architecture: goArchitecture(), os: 'linux' }
       const created = options.created ?? timestamp()
       const config = {
         ...raw, created,
         ...(options.author === undefined ? {} : { author: options.author }), ...(options.message === undefined ? {} : { comment: options.message }),
-        config: runtimeConfig({ ...container.config, ...options.config, Image: container.imageId ?? '' }),
+        config: runtimeConfig(runtime),
         container: container.id, container_config: undefined,
         history: [...rawHistory(raw), historyOf(container.config, options, created, layer.chainId === undefined)],
         rootfs: { type: 'layers', diff_ids: [...image?.config.diffIds ?? [], ...layer.diffId === undefined ? [] : [layer.diffId]] },
@@ -247,12 +254,12 @@ export class ContainerStore {
     }, options.signal)
   }
 
-  async #registerChanges(operation: Operation, changes: ReturnType<RwLayers['tar']>, parent: ChainId | undefined):
+  async #registerChanges(operation: Operation, changes: ReturnType<RwLayers['tar']>, parent: ChainId | undefined, onProgress: ((bytes: number) => void) | undefined):
   Promise<{ chainId?: ChainId; diffId?: Digest; skipped: CommitResult['skipped'] }> {
     // Docker records a commit without changes as an empty layer, and so keeps none.
     const { stream, outcome } = await onlyIfEmpty(changes)
     if (stream === undefined) return { skipped: [] }
-    const [layer] = await this.#layers.register(operation, [{ source: { stream } }], parent)
+    const [layer] = await this.#layers.register(operation, [{ source: { stream }, ...(onProgress === undefined ? {} : { onProgress }) }], parent)
     if (layer === undefined) throw new StorageError('CORRUPT', 'registering the changes gave no layer', { op: 'commit' })
     const { skipped, diffId } = await outcome
     if (parseDigest(diffId) !== layer.diffId || layer.diffId === emptyTarDigest) {

@@ -50,6 +50,8 @@ const decided: Readonly<Record<string, 'ok' | string>> = {
   AufsMetadataEntries: 'ok', UnknownTypeflag: 'INVALID_ARCHIVE', EmptyStream: 'ok', PathTooLong: 'INVALID_ARCHIVE', NulInName: 'INVALID_ARCHIVE',
   HugePaxHeader: 'LIMIT_EXCEEDED', UidGidLarge: 'ok',
 }
+/** JSON's doubles round int64's largest up, out of its range. */
+const largestTime = 2 ** 63 - 1024
 const prefix = privileges().mount ? 'trusted.overlay.' : 'user.overlay.'
 
 function nodesOf(entries: readonly Entry[]): Record<string, NodeSpec> {
@@ -132,7 +134,7 @@ async function attack(way: Way, base: string, c: Case): Promise<readonly string[
   const outOf = (): string[] => dumpTree(base, { filter: name => name !== 'dest', root: false })
   const before = outOf()
   const place = (text: string | Buffer | undefined): string => String(text ?? '').replaceAll('$OUT', base)
-  const entries = c.entries.map(entry => ({ ...entry, path: place(entry.path), linkname: place(entry.linkname) }))
+  const entries = c.entries.map(entry => ({ ...entry, path: place(entry.path), linkname: place(entry.linkname), mtime: Math.min(entry.mtime ?? 1, largestTime) }))
   const result = await outcome(applyBy(way, makeCaseTar({ ...c, entries }), root, c.applyMode ?? 'remove', prefix))
   assert.equal(outOf(), before, 'what lies outside was changed')
   const expected = c.expected.result === 'either' ? decided[c.name] : c.expected.result
@@ -148,7 +150,8 @@ async function attack(way: Way, base: string, c: Case): Promise<readonly string[
     if (one.op !== 'ifOk') check(root, base, before, one)
     else if (result === 'ok') for (const inner of one.checks ?? []) check(root, base, before, inner)
   }
-  return dumpTree(root).map(line => line.replace(/mtime=\d{19}/, ''))
+  // What a failure leaves behind is not the same everywhere, nor kept by anybody.
+  return result === 'ok' ? dumpTree(root).map(line => line.replace(/mtime=\d{19}/, '').replaceAll(base.slice(1), 'BASE')) : []
 }
 
 function read(name: string): unknown {
@@ -165,7 +168,7 @@ for (const c of cases) {
       results.push(await attack(way, base, c))
     }
     const [first = []] = results
-    for (const other of results) assert.equal(other.map(line => line.replaceAll(`${t.dir}/direct`, `${t.dir}/thread`)), first)
+    for (const other of results) assert.equal(other, first)
   })
 }
 
@@ -225,8 +228,8 @@ for (const { name, entries } of moby.extraAttacks) {
         assertSafe()
         assert.is(fs.readFileSync(path.join(dest, 'a/keep'), 'utf8'), 'k')
         results.push(result === 'ok' ? 'ok' : result.message.replaceAll(path.join(t.dir, way), ''))
-        if (name.includes('.wh..wh.plnk')) assert.match(results[0], /^invalid aufs hardlink/)
-        if (/^(whiteout of|bare)/.test(name)) assert.match(results[0], /^invalid whiteout name/)
+        if (name.includes('.wh..wh.plnk')) assert.match(results[0] ?? '', /^invalid aufs hardlink/)
+        if (/^(whiteout of|bare)/.test(name)) assert.match(results[0] ?? '', /^invalid whiteout name/)
       }
       assert.is(new Set(results).size, 1, results.join('\n'))
     })

@@ -3,7 +3,7 @@
 
 import fs from 'node:fs'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
-import { setTimes, setTimesFd, splitDev, nodeTime } from '../sys/files.ts'
+import { nodeTime, setTimes, setTimesFd, splitDev } from '../sys/files.ts'
 import { nativeReason } from '../sys/native.ts'
 import { privileges } from '../sys/privileges.ts'
 import { runJob } from '../sys/threads.ts'

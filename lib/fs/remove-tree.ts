@@ -4,6 +4,8 @@
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import { isErrno, StorageError } from '../errors.ts'
+import { mountTable } from '../sys/mount.ts'
+import type { MountInfo } from '../sys/mount.ts'
 import { runJob } from '../sys/threads.ts'
 import type { JobContext } from '../sys/threads.ts'
 import { joinPath } from './walk.ts'
@@ -23,7 +25,28 @@ export function removeTreeSync(root: string | Buffer, checkAborted: () => void =
   const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
   if (stat === undefined) return
   if (!stat.isDirectory()) { unlink(path); return }
+  refuseMounts(path)
   removeDirectory(path, { root: path, device: stat.dev, checkAborted })
+}
+
+/** Asked of the table before anything is removed: a bind mount of the same file system shows in no device number. Costs 0.1 ms. */
+function refuseMounts(root: Buffer): void {
+  let below: string
+  try {
+    below = `${fs.realpathSync(root)}/`
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return // somebody else has just removed it
+    throw error
+  }
+  let table: MountInfo[]
+  try {
+    table = mountTable()
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'EACCES')) throw error
+    return // no /proc: the device numbers still tell most mounts
+  }
+  const first = table.find(mount => mount.target.startsWith(below))
+  if (first !== undefined) throw mounted(Buffer.from(first.target))
 }
 
 function removeDirectory(dir: Buffer, removal: Removal): void {

@@ -1,7 +1,7 @@
 // Making an image of a root file system's tar: one layer and a config of its own. The layer is the layer store's work.
 
 import fs from 'node:fs'
-import { asStorageError } from '../errors.ts'
+import { asStorageError, StorageError } from '../errors.ts'
 import type { Digest } from '../ids.ts'
 import type { LayerSource, RegisteredLayer } from '../layers/types.ts'
 import { applyChanges } from './changes.ts'
@@ -28,6 +28,7 @@ export async function importRootFs(context: ImageContext, source: string | numbe
       const from = opened ?? (typeof source === 'number' ? source : undefined)
       const layerSource = from === undefined ? { stream: source as AsyncIterable<Uint8Array> } : sourceOf(from)
       const [layer] = await context.layers.register(operation, [{ source: layerSource, label, ...(onProgress === undefined ? {} : { onProgress }) }])
+      if (layer?.tarBytes === 0) throw new StorageError('INVALID_ARCHIVE', `cannot import ${label}: it is empty`, { hint: 'what wrote it may have failed' })
       const created = goTime(options.created ?? new Date())
       const config = encodeConfig({
         architecture: platform.architecture, ...(platform.variant === undefined ? {} : { variant: platform.variant }), os: platform.os,

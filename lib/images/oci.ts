@@ -60,7 +60,7 @@ function documentOf(bytes: Buffer, what: string, mediaType: string): { kind: 'in
   if (isIndex === isManifest) throw new StorageError('INVALID_ARCHIVE', `${what}: it is ${isIndex ? 'both' : 'neither'} an index and a manifest`)
   const kind = isIndex ? 'index' : 'manifest'
   for (const type of [mediaType, fields.string('mediaType') ?? '']) {
-    if ((isIndex ? manifestTypes : indexTypes).has(type)) throw new StorageError('INVALID_ARCHIVE', `${what}: it is an ${kind}, and its media type is ${type}`)
+    if ((isIndex ? manifestTypes : indexTypes).has(type)) throw new StorageError('INVALID_ARCHIVE', `${what}: it is ${isIndex ? 'an index' : 'a manifest'}, and its media type is ${type}`)
   }
   return { kind, fields }
 }

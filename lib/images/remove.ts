@@ -3,7 +3,6 @@
 import { StorageError } from '../errors.ts'
 import { hexOf } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
-import type { Layer } from '../layers/types.ts'
 import { chainIdsOf, decodeConfig } from './config.ts'
 import { noSuchImage } from './context.ts'
 import type { ImageContext } from './context.ts'
@@ -19,58 +18,50 @@ interface Conflict {
   readonly message: string
 }
 
-/** What was decided under the lock, and what is left to do outside it. */
-interface Removal {
-  readonly items: RemovedItem[]
-  /** The top layers of images that are gone, each beside the place in `items` behind which its layers are listed. */
-  readonly layers: { readonly chainId: ChainId; readonly after: number }[]
-}
-
 export async function removeImage(context: ImageContext, text: string, options: RemoveOptions): Promise<RemovedItem[]> {
   context.mustWrite('remove images')
   const { force = false, noPrune = false } = options
-  const users = new Map<Digest, ImageUser[]>()
-  const removal: Removal = { items: [], layers: [] }
-  let failure: unknown
-  await context.layers.locked(async () => {
-    const imageId = context.resolve(text)
-    for (let id: Digest | undefined = imageId; id !== undefined && !users.has(id); id = context.db.parent(id)) users.set(id, await context.usersOf(id))
-    const remover = new Remover(context, users, removal)
-    // What went before a failure is gone, and its layers must follow.
-    try {
-      await remover.remove(text, imageId, force, !noPrune)
-    } catch (error) {
-      failure = error
-    }
-  })
-  const layers: { after: number; removed: Layer[] }[] = []
-  for (const { chainId, after } of removal.layers) layers.push({ after, removed: await context.layers.release(chainId) })
-  if (failure !== undefined) throw failure
-  return removal.items.flatMap((item, i) =>
-    [item, ...layers.filter(({ after }) => after === i).flatMap(({ removed }) => removed.map(layer => ({ deleted: layer.chainId })))])
+  const items: RemovedItem[] = []
+  const remover = new Remover(context, items)
+  // One image after the other, each under the lock, and its layers after it: Docker's order, and the lock is never held for a deletion of trees.
+  let gone = await context.layers.locked(() => remover.remove(text, force))
+  while (gone !== undefined) {
+    const { top, parent } = gone
+    if (top !== undefined) for (const layer of await context.layers.release(top)) items.push({ deleted: layer.chainId })
+    gone = noPrune || parent === undefined ? undefined : await context.layers.locked(() => remover.prune(parent))
+  }
+  return items
 }
 
+/** An image that was removed: what is to follow. */
+interface Gone {
+  readonly top: ChainId | undefined
+  readonly parent: Digest | undefined
+}
+
+/** Its methods are called with the lock held. */
 class Remover {
   readonly #context: ImageContext
-  readonly #users: ReadonlyMap<Digest, readonly ImageUser[]>
-  readonly #removal: Removal
+  readonly #items: RemovedItem[]
 
-  constructor(context: ImageContext, users: ReadonlyMap<Digest, readonly ImageUser[]>, removal: Removal) {
+  constructor(context: ImageContext, items: RemovedItem[]) {
     this.#context = context
-    this.#users = users
-    this.#removal = removal
+    this.#items = items
   }
 
-  async remove(text: string, imageId: Digest, force: boolean, prune: boolean): Promise<void> {
+  async remove(text: string, force: boolean): Promise<Gone | undefined> {
+    const imageId = this.#context.resolve(text)
+    const users = await this.#context.usersOf(imageId)
     const references = this.#names().of(imageId)
     if (isIdPrefix(imageId, text)) {
       if (isSingle(references)) {
-        this.#check(imageId, { force, ignoreNames: true })
+        const conflict = this.#conflict(imageId, users, { force, ignoreNames: true })
+        if (conflict !== undefined) throw conflictError(imageId, conflict)
         await this.#untag(references)
       }
-      return await this.#delete(imageId, { force, prune, quiet: false })
+      return await this.#delete(imageId, users, { force, quiet: false })
     }
-    const user = this.#users.get(imageId)?.[0]
+    const [user] = users
     if (!force && user !== undefined && isSingle(references)) {
       throw new StorageError('IN_USE', `conflict: unable to remove repository reference ${JSON.stringify(text)} (must force) - container `
         + `${user.containerId.slice(0, 12)} is using its referenced image ${short(imageId)}`, { key: text, hint: 'remove the container first, or force' })
@@ -83,7 +74,13 @@ class Remover {
       await this.#untag(rest.filter(other => fullName(other) === fullName(ref)))
       rest = this.#names().of(imageId)
     }
-    if (rest.length === 0) await this.#delete(imageId, { force, prune, quiet: true })
+    return rest.length === 0 ? await this.#delete(imageId, users, { force, quiet: true }) : undefined
+  }
+
+  /** Remove a parent that nothing needs any more. */
+  async prune(imageId: Digest): Promise<Gone | undefined> {
+    if (!this.#context.db.has(imageId)) return undefined
+    return await this.#delete(imageId, await this.#context.usersOf(imageId), { force: false, quiet: true })
   }
 
   #names(): RepositoryNames {
@@ -93,44 +90,33 @@ class Remover {
   async #untag(references: readonly Reference[]): Promise<void> {
     if (references.length === 0) return
     await this.#context.repositories.change(names => { for (const ref of references) names.delete(ref) })
-    for (const ref of references) this.#removal.items.push({ untagged: familiarString(ref) })
+    for (const ref of references) this.#items.push({ untagged: familiarString(ref) })
   }
 
-  #conflict(imageId: Digest, force: boolean, ignoreNames: boolean): Conflict | undefined {
-    const users = this.#users.get(imageId) ?? []
+  #conflict(imageId: Digest, users: readonly ImageUser[], { force, ignoreNames }: { force: boolean; ignoreNames: boolean }): Conflict | undefined {
     const running = users.find(user => user.running), stopped = users.find(user => !user.running)
     if (this.#context.db.children(imageId).length > 0) return { hard: true, used: false, message: 'image has dependent child images' }
     if (running !== undefined) return { hard: true, used: true, message: `image is being used by running container ${running.containerId.slice(0, 12)}` }
     if (force) return undefined
-    if (!ignoreNames && this.#names().of(imageId).length > 1) return { hard: false, used: false, message: 'image is referenced in multiple repositories' }
+    if (!ignoreNames && this.#names().of(imageId).length > 0) return { hard: false, used: false, message: 'image is referenced in multiple repositories' }
     if (stopped !== undefined) return { hard: false, used: true, message: `image is being used by stopped container ${stopped.containerId.slice(0, 12)}` }
     return undefined
   }
 
-  #check(imageId: Digest, { force, ignoreNames }: { force: boolean; ignoreNames: boolean }): void {
-    const conflict = this.#conflict(imageId, force, ignoreNames)
-    if (conflict !== undefined) throw conflictError(imageId, conflict)
-  }
-
-  async #delete(imageId: Digest, { force, prune, quiet }: { force: boolean; prune: boolean; quiet: boolean }): Promise<void> {
+  async #delete(imageId: Digest, users: readonly ImageUser[], { force, quiet }: { force: boolean; quiet: boolean }): Promise<Gone | undefined> {
     const { db } = this.#context
-    const conflict = this.#conflict(imageId, force, false)
+    const conflict = this.#conflict(imageId, users, { force, ignoreNames: false })
     if (conflict !== undefined) {
       // After the last name went, an image in use or with a name stays without a word; one that nobody needs must be heard of.
       const dangling = this.#names().of(imageId).length === 0 && db.children(imageId).length === 0
-      if (quiet && (!dangling || conflict.used)) return
+      if (quiet && (!dangling || conflict.used)) return undefined
       throw conflictError(imageId, conflict)
     }
-    const parent = db.parent(imageId)
-    const bytes = db.readUnchecked(imageId)
+    const parent = db.parent(imageId), bytes = db.readUnchecked(imageId)
     await this.#untag(this.#names().of(imageId))
     await db.delete(imageId)
-    const after = this.#removal.items.push({ deleted: imageId }) - 1
-    const top = bytes === undefined ? undefined : topLayer(bytes)
-    if (top !== undefined) this.#removal.layers.push({ chainId: top, after })
-    if (prune && parent !== undefined && db.has(parent) && this.#names().of(parent).length === 0) {
-      await this.#delete(parent, { force: false, prune: true, quiet: true })
-    }
+    this.#items.push({ deleted: imageId })
+    return { parent, top: bytes === undefined ? undefined : topLayer(bytes) }
   }
 }
 

@@ -125,6 +125,11 @@ async function* heldFiles(context: ImageContext, references: readonly string[], 
   } finally {
     finish()
     await operation
+    // Whoever removed one of the images meanwhile could not remove its layers.
+    for (const { imageId, layers } of images) {
+      const top = layers.at(-1)
+      if (top !== undefined && !context.db.has(imageId)) await context.layers.release(top.chainId)
+    }
   }
 }
 
@@ -147,7 +152,7 @@ async function* filesOf(
         const blob = { mediaType: `${mediaTypes.layer}+${compression}`, digest, sizeBytes }
         blobs.set(diffId, blob)
         try {
-          yield { path: blobPath(digest), sizeBytes, mtimeSeconds: createdSeconds, content: fs.createReadStream(file, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Buffer> }
+          yield { path: blobPath(digest), sizeBytes, mtimeSeconds: createdSeconds, content: fileContent(file) }
         } finally {
           fs.rmSync(file, { force: true })
         }
@@ -162,6 +167,11 @@ async function* filesOf(
 
 function abortable(signal: AbortSignal | undefined): { signal?: AbortSignal } {
   return signal === undefined ? {} : { signal }
+}
+
+/** Opened when it is asked for, so that a consumer who stops before leaves nothing open. */
+async function* fileContent(file: string): AsyncGenerator<Buffer, void, undefined> {
+  yield* fs.createReadStream(file, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Buffer>
 }
 
 /** The length of a tar that has no tar-split to tell it. */

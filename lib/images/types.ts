@@ -231,6 +231,6 @@ export interface ImageStore {
    * @throws NOT_FOUND, IN_USE `conflict: …`
    */
   remove(reference: string, options?: RemoveOptions): Promise<RemovedItem[]>
-  /** Tell who uses images: asked before one is removed. */
+  /** Tell who uses images: asked before one is removed, with the store's lock held, so it must not take that lock. */
   addUsers(source: UserSource): void
 }

@@ -1,15 +1,17 @@
 // Intents: before an operation makes something that could be left behind, it says so in a small file that it holds locked. Whoever finds
 // one whose lock is free rolls back what it names. No scan of the store is needed to know what a crash left.
 //
-// A file is a list of lines, appended and synced before the deed: `layer ID`, `path PATH`, `hold CHAINID`, `published CHAINID`. A last line
-// without its newline was never acted upon.
+// A file is a list of lines, appended and synced before the deed: `layer ID`, `path PATH` (below the data root, which may be moved or copied),
+// `hold CHAINID`, `published CHAINID`, `container NAME PATH`. A last line without its newline was never acted upon.
+//
+// A file called `deferred-…` belongs to nobody: a layer that lost its last user while an operation held it. The holder's end releases it.
 
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno, StorageError } from '../errors.ts'
-import { syncDirectorySync } from '../fs/atomic.ts'
-import { isDigest, parseLayerId } from '../ids.ts'
+import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
+import { isDigest, isLayerId } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { tryLock } from '../sys/lock.ts'
 import type { Lock } from '../sys/lock.ts'
@@ -24,17 +26,24 @@ export interface IntentRecord {
   /** Temporary paths inside the data root. */
   readonly paths: readonly string[]
   readonly holds: readonly ChainId[]
-  /** Layers made visible that may have no user yet. */
+  /** Registered layers that may have no user: just made visible, or about to be released. */
   readonly published: readonly ChainId[]
+  /** Container layers, each with the path of the record that keeps it: without the record they go. */
+  readonly containers: readonly { readonly name: string; readonly record: string }[]
 }
+
+const deferredPrefix = 'deferred-'
 
 export class Intent {
   readonly #file: string
   readonly #lock: Lock
   readonly #fd: number
+  readonly #root: string
   readonly #sync: boolean
+  #holds = false
 
-  constructor(file: string, lock: Lock, fd: number, sync: boolean) {
+  constructor(root: string, file: string, lock: Lock, fd: number, sync: boolean) {
+    this.#root = root
     this.#file = file
     this.#lock = lock
     this.#fd = fd
@@ -44,24 +53,50 @@ export class Intent {
   /** Begin. Nothing is written down until something is named. */
   static begin(root: DataRoot, name: string): Intent {
     const dir = ownState.intents(root)
-    const file = path.join(dir, `${name.replaceAll(/[^a-z0-9-]/g, '-')}-${randomBytes(8).toString('hex')}`)
-    const lock = tryLock(file)
-    if (lock === undefined) throw new StorageError('LOCKED', `intent ${file} is held by somebody else`)
-    const sync = root.durability !== 'none'
-    const fd = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_APPEND)
-    if (sync) syncDirectorySync(dir)
-    return new Intent(file, lock, fd, sync)
+    for (;;) {
+      const file = path.join(dir, `${name.replaceAll(/[^a-z0-9-]/g, '-')}-${randomBytes(8).toString('hex')}`)
+      const lock = tryLock(file)
+      // A process that opens the store may have found the new file before it was locked, and taken it for an abandoned one.
+      if (lock === undefined) continue
+      const sync = root.durability !== 'none'
+      const fd = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_APPEND)
+      if (sync) syncDirectorySync(dir)
+      return new Intent(root.path, file, lock, fd, sync)
+    }
   }
 
+  /** Something else may be removed while this operation keeps it: then whoever ends the operation releases it. */
+  get holds(): boolean { return this.#holds }
+
   note(kind: 'layer' | 'path' | 'hold' | 'published', values: readonly string[]): void {
-    if (values.length === 0) return
-    fs.writeSync(this.#fd, values.map(value => `${kind} ${value}\n`).join(''))
+    this.noteAll(values.map(value => [kind, value]))
+  }
+
+  /** Several at once, for one write and one sync. */
+  noteAll(notes: readonly (readonly [kind: 'layer' | 'path' | 'hold' | 'published', value: string])[]): void {
+    if (notes.length === 0) return
+    this.#holds ||= notes.some(([kind]) => kind === 'hold')
+    this.#append(notes.map(([kind, value]) => `${kind} ${kind === 'path' ? this.#relative(value) : value}\n`).join(''))
+  }
+
+  noteContainer(name: string, record: string): void {
+    this.#append(`container ${name} ${this.#relative(record)}\n`)
+  }
+
+  #append(text: string): void {
+    fs.writeSync(this.#fd, text)
     if (this.#sync) fs.fdatasyncSync(this.#fd)
+  }
+
+  #relative(target: string): string {
+    const relative = path.relative(this.#root, target)
+    if (!isBelow(relative)) throw new TypeError(`an operation can only name paths below the data root ${this.#root}, not ${target}`)
+    return relative
   }
 
   /** What it says so far. */
   record(): IntentRecord {
-    return readIntent(this.#file)
+    return readIntent(this.#root, this.#file)
   }
 
   /** Leave it to the next process that opens the store. */
@@ -77,49 +112,78 @@ export class Intent {
   }
 }
 
-export function readIntent(file: string): IntentRecord {
-  const layers: LayerId[] = [], paths: string[] = [], holds: ChainId[] = [], published: ChainId[] = []
+function isBelow(relative: string): boolean {
+  return relative !== '' && !relative.startsWith('/') && !relative.includes('\n') && !relative.split('/').includes('..')
+}
+
+function readIntent(root: string, file: string): IntentRecord {
+  const layers: LayerId[] = [], paths: string[] = [], holds: ChainId[] = [], published: ChainId[] = [], containers: { name: string; record: string }[] = []
   for (const line of fs.readFileSync(file, 'utf8').split('\n').slice(0, -1)) {
     const at = line.indexOf(' ')
     const kind = line.slice(0, at), value = line.slice(at + 1)
-    if (kind === 'layer') layers.push(parseLayerId(value))
-    else if (kind === 'path') paths.push(value)
+    const [name = '', record = ''] = kind === 'container' ? [value.slice(0, value.indexOf(' ')), value.slice(value.indexOf(' ') + 1)] : []
+    if (kind === 'layer' && isLayerId(value)) layers.push(value)
+    else if (kind === 'path' && isBelow(value)) paths.push(path.join(root, value))
     else if (kind === 'hold' && isDigest(value)) holds.push(value as ChainId)
     else if (kind === 'published' && isDigest(value)) published.push(value as ChainId)
-    else throw new StorageError('CORRUPT', `intent ${file} has a line that nobody writes: ${JSON.stringify(line)}`, { path: file })
+    else if (kind === 'container' && isLayerId(name) && isBelow(record)) containers.push({ name, record: path.join(root, record) })
+    else throw new StorageError('CORRUPT', `intent ${file} has a line that nobody writes: ${JSON.stringify(line)}`, { path: file, hint: 'look at what it names, then remove the file' })
   }
-  return { name: path.basename(file), layers, paths, holds, published }
+  return { name: path.basename(file), layers, paths, holds, published, containers }
 }
 
 function intentFiles(root: DataRoot): string[] {
   const dir = ownState.intents(root)
   try {
-    return fs.readdirSync(dir).filter(name => !name.endsWith('.owner')).map(name => path.join(dir, name))
+    // Beside them, without native calls, lie the locks' own files.
+    return fs.readdirSync(dir).filter(name => !name.includes('.')).map(name => path.join(dir, name))
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return []
     throw error
   }
 }
 
-/** Every intent there is, in whatever state: what operations of all processes use now. */
+function isDeferred(file: string): boolean {
+  return path.basename(file).startsWith(deferredPrefix)
+}
+
+/** Every intent of an operation, in whatever state: what operations of all processes use now. */
 export function* allIntents(root: DataRoot): Generator<IntentRecord> {
   for (const file of intentFiles(root)) {
+    if (isDeferred(file)) continue
     try {
-      yield readIntent(file)
+      yield readIntent(root.path, file)
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error
     }
   }
 }
 
-/** Intents whose process is gone, each locked for us: undo what it says, then call `done`. */
-export function* abandonedIntents(root: DataRoot): Generator<{ readonly record: IntentRecord; done(): void; leave(): void }> {
+export interface AbandonedIntent {
+  readonly file: string
+  /** @throws CORRUPT */
+  record(): IntentRecord
+  /** It was settled. */
+  done(): void
+  leave(): void
+}
+
+/** Intents whose process is gone, or which are deferred, each locked for us: settle what it says, then call `done`. */
+export function* abandonedIntents(root: DataRoot, which: 'operations' | 'deferred'): Generator<AbandonedIntent> {
   for (const file of intentFiles(root)) {
     // A file that has vanished meanwhile must not be made again by locking it.
-    if (!fs.existsSync(file)) continue
+    if (isDeferred(file) !== (which === 'deferred') || !fs.existsSync(file)) continue
     const lock = tryLock(file)
     if (lock === undefined) continue
-    const record = readIntent(file)
-    yield { record, done: () => lock.releaseAndUnlink(), leave: () => lock.release() }
+    yield { file, record: () => readIntent(root.path, file), done: () => lock.releaseAndUnlink(), leave: () => lock.release() }
   }
+}
+
+/** Write down that the layer is to be released as soon as no operation holds it. Returns how to take that back. */
+export function deferRelease(root: DataRoot, chainId: ChainId): () => void {
+  const dir = ownState.intents(root)
+  const file = path.join(dir, `${deferredPrefix}${randomBytes(8).toString('hex')}`)
+  // Whole at once: whoever finds it takes it up at once.
+  atomicWriteSync(file, `published ${chainId}\n`, { mode: 0o600, sync: root.durability !== 'none' })
+  return () => fs.rmSync(file, { force: true })
 }

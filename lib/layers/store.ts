@@ -11,7 +11,7 @@ import { isErrno, StorageError } from '../errors.ts'
 import { syncDirectory } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { chainIdOf, hexOf, parseDigest } from '../ids.ts'
-import type { ChainId, LayerId } from '../ids.ts'
+import type { ChainId, Digest, LayerId } from '../ids.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import { layerDb, layOut, ownState } from './data-root.ts'
 import { abandonedIntents, allIntents, Intent } from './intents.ts'
@@ -206,22 +206,33 @@ export class DiskLayerStore implements LayerStore {
   async register(operation: Operation, layers: readonly LayerToRegister[], parent?: ChainId): Promise<RegisteredLayer[]> {
     if (!(operation instanceof RunningOperation)) throw new TypeError('register needs the operation that it was given')
     const result: RegisteredLayer[] = []
+    // What is not promised is known once it has been read.
+    const diffIds = layers.map(layer => layer.diffId)
+    let read = 0
     let top = parent
-    // Usually one round; another when a second process published the same layers while we extracted them.
+    // Usually one round; another when the layers were there without our knowing, or a second process published them while we extracted.
     while (result.length < layers.length) {
-      for (const layer of await this.#adoptExisting(operation, layers.slice(result.length), top)) {
+      for (const layer of await this.#adoptExisting(operation, diffIds.slice(result.length), top)) {
         result.push({ ...layer, fresh: false, skippedCount: 0, skipped: [] })
         top = layer.chainId
       }
       const rest = layers.slice(result.length)
       if (rest.length === 0) break
+      if (rest.some((layer, i) => result.length + i < read && 'stream' in layer.source)) {
+        throw new StorageError('BUSY', 'registering layers: another process published some of them meanwhile, and a stream cannot be read twice', { op: 'register', hint: 'try again' })
+      }
       const below = top === undefined ? undefined : await this.get(top)
       await this.#checkDepth(result.length - 1 + rest.length + (parent === undefined ? 0 : (await this.chain(parent)).length))
       const staged = await stageLayers({ root: this.root, driver: this.driver, intent: operation.intent, signal: operation.signal }, rest, below?.cacheId, result.length)
       const published = await this.#publish(operation, staged, top)
       if (published === undefined) {
-        for (const layer of staged) { await removeTree(layer.writeSet); await this.driver.remove(layer.cacheId) }
-        continue // and adopt what the other process published
+        for (const [i, layer] of staged.entries()) {
+          diffIds[result.length + i] = parseDigest(layer.outcome.diffId)
+          await removeTree(layer.writeSet)
+          await this.driver.remove(layer.cacheId)
+        }
+        read = layers.length
+        continue // and adopt what is there
       }
       for (const [i, layer] of published.entries()) {
         const { tarBytes, blobDigest, blobBytes, skipped, skippedCount } = (staged[i] as StagedLayer).outcome
@@ -239,11 +250,11 @@ export class DiskLayerStore implements LayerStore {
   }
 
   /** The layers, from the bottom, that exist already; held before the lock is let go. Only possible where diffIDs are known. */
-  async #adoptExisting(operation: RunningOperation, layers: readonly LayerToRegister[], top: ChainId | undefined): Promise<Layer[]> {
+  async #adoptExisting(operation: RunningOperation, diffIds: readonly (Digest | undefined)[], top: ChainId | undefined): Promise<Layer[]> {
     return await this.#lock.run(async () => {
       const found: Layer[] = []
       let at = top
-      for (const { diffId } of layers) {
+      for (const diffId of diffIds) {
         if (diffId === undefined) break
         at = chainIdOf(at, diffId)
         const layer = await this.find(at)

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { assert, suite } from '../../fixtures/harness/index.ts'
 import { StorageError } from '../errors.ts'
@@ -107,4 +108,11 @@ test('the event loop goes on meanwhile', async () => {
   await run('busy', 150)
   clearInterval(timer)
   assert.ok(ticks >= 5, `${ticks} ticks`)
+})
+
+test('threads start in a program that was given as text', () => {
+  const code = `const { runJob } = await import(${JSON.stringify(new URL('./threads.js', import.meta.url).href)})
+    console.log(await runJob(${JSON.stringify(jobs)}, 'add', { a: 1, b: 2 }))`
+  const child = spawnSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8' })
+  assert.equal([child.stdout.trim(), child.status], ['3', 0], child.stderr)
 })

@@ -93,9 +93,13 @@ const idle: Worker[] = []
 const waiting: ((worker: Worker) => void)[] = []
 let alive = 0
 
+// A worker inherits node's own arguments, and refuses to start with those that are for a program given as text (node --input-type=module -e).
+const textAt = process.execArgv.findIndex(argument => /^(-e|-p|-pe|--eval|--print)$/.test(argument))
+const threadArguments = process.execArgv.filter((argument, i) => !argument.startsWith('--input-type') && (textAt < 0 || i !== textAt && i !== textAt + 1))
+
 function spawn(): Worker {
   alive++
-  const worker = new Worker(new URL(import.meta.url), { workerData: { layerstackThread: true }, name: 'layerstack' })
+  const worker = new Worker(new URL(import.meta.url), { workerData: { layerstackThread: true }, name: 'layerstack', execArgv: threadArguments })
   worker.unref()
   worker.on('error', () => { /* reported to the job by its port; here only so that it is not uncaught */ })
   worker.once('exit', () => {

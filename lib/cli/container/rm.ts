@@ -1,0 +1,21 @@
+// `layerstack container rm`
+
+import type { Command } from 'commander'
+import type { Session } from '../session.ts'
+
+export function define(command: Command, session: Session): void {
+  command
+    .argument('<container...>', 'names or ids')
+    .option('-f, --force', 'unmount it when it is mounted')
+    .addHelpText('after', '\nExample:\n  layerstack container rm -f $(layerstack container ls -q)')
+    .action((refs: string[], { force }: { readonly force?: boolean }) => session.use(async storage => {
+      const removed: { id: string; name: string }[] = []
+      await session.each(refs, async ref => {
+        const { id, name } = storage.containers.get(ref)
+        await storage.containers.remove(id, { force: force === true })
+        removed.push({ id, name })
+        if (!session.json) await session.print(`${ref}\n`)
+      })
+      if (session.json) await session.printJson(removed)
+    }))
+}
