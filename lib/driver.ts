@@ -94,8 +94,12 @@ export interface Driver {
    * layers are plain directories, undefined: then `mounts()` gives one bind whose source is used as it is.
    */
   mountpoint?(id: LayerId): string
-  /** Changes against the parent, faster than comparing two trees, where the file system can tell. */
-  changes?(id: LayerId): AsyncIterable<Change>
+  /**
+   * Where the file system can tell, for a complete tree: the names, bytes below the root without a leading slash, outside which the layer does not
+   * differ from `content().parentPath`. May name more than differs, never less; the library compares what is named, so that a diff costs what
+   * changed and not what exists. Undefined: it cannot tell this time, and two whole trees are compared.
+   */
+  changedPaths?(id: LayerId): Promise<readonly Buffer[] | undefined>
   /** Idempotent: resolves when nothing of the layer is left. */
   remove(id: LayerId): Promise<void>
   exists(id: LayerId): Promise<boolean>

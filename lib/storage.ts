@@ -9,10 +9,12 @@ import path from 'node:path'
 import { ContainerStore } from './containers/index.ts'
 import type { Driver, DriverModule, StatusEntry } from './driver.ts'
 import { asStorageError, StorageError } from './errors.ts'
+import { makeDirectories } from './fs/make-directories.ts'
 import { openImageStore } from './images/index.ts'
 import type { ImageStore } from './images/index.ts'
 import { openLayerStore, RwLayers } from './layers/index.ts'
 import type { DataRoot, DiskLayerStore, Durability } from './layers/index.ts'
+import { Snapshotter } from './snapshots/index.ts'
 import { selectDriver } from './select-driver.ts'
 import type { DriverChoice } from './select-driver.ts'
 import { isLocked } from './sys/lock.ts'
@@ -73,6 +75,8 @@ export class Storage implements AsyncDisposable {
   readonly layers: DiskLayerStore
   readonly images: ImageStore
   readonly containers: ContainerStore
+  /** containerd's model: keyed snapshots on image layers or on each other. Loads its catalogue on first use. */
+  readonly snapshots: Snapshotter
   readonly #dataRoot: DataRoot
   readonly #choice: DriverChoice
   readonly #readOnlyReason: string | undefined
@@ -84,6 +88,7 @@ export class Storage implements AsyncDisposable {
     this.layers = parts.layers
     this.images = parts.images
     this.containers = parts.containers
+    this.snapshots = parts.snapshots
     this.#dataRoot = parts.dataRoot
     this.#choice = parts.choice
     this.#readOnlyReason = parts.readOnlyReason
@@ -112,6 +117,7 @@ export class Storage implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
+    await this.snapshots.close()
     await this.driver.close()
   }
 
@@ -126,6 +132,7 @@ interface StorageParts {
   readonly layers: DiskLayerStore
   readonly images: ImageStore
   readonly containers: ContainerStore
+  readonly snapshots: Snapshotter
   readonly choice: DriverChoice
   readonly readOnlyReason: string | undefined
 }
@@ -144,9 +151,11 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
     const layers = await openLayerStore(dataRoot, driver)
     const images = await openImageStore({ root: dataRoot, layers, layerMetadata: id => driver.metadata(id) })
     const containers = new ContainerStore(dataRoot, layers, new RwLayers(layers), images)
+    const snapshots = new Snapshotter({ root: dataRoot, driver, layers })
     // Last, when everybody who refers to layers has said so.
     if (!readOnly) await layers.recover()
-    return new Storage({ dataRoot, driver, layers, images, containers, choice, readOnlyReason })
+    await snapshots.recover()
+    return new Storage({ dataRoot, driver, layers, images, containers, snapshots, choice, readOnlyReason })
   } catch (error) {
     await driver.close()
     throw error
@@ -159,8 +168,7 @@ function prepareRoot(asked: string, readOnly: boolean): string {
   try {
     if (!fs.existsSync(wanted)) {
       if (readOnly) throw new StorageError('NOT_FOUND', `opening ${wanted}: it does not exist`, { op: 'open', path: wanted })
-      fs.mkdirSync(wanted, { recursive: true })
-      fs.chmodSync(wanted, 0o710)
+      makeDirectories(wanted, 0o710)
     }
     if (!fs.statSync(wanted).isDirectory()) throw new StorageError('INVALID_ARGUMENT', `opening ${wanted}: it is not a directory`, { op: 'open', path: wanted })
     return fs.realpathSync(wanted)

@@ -6,6 +6,7 @@ import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
 import type { CreateOptions, Driver, LayerContent, Mount, OpenDriverOptions, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
 import { asStorageError, StorageError } from '../../lib/errors.ts'
+import { makeDirectories } from '../../lib/fs/make-directories.ts'
 import { treeUsage } from '../../lib/fs/usage.ts'
 import { isLayerId } from '../../lib/ids.ts'
 import type { LayerId } from '../../lib/ids.ts'
@@ -146,9 +147,7 @@ async function open({ home, options, readOnly = false }: OpenDriverOptions<Overl
   if (options.size !== undefined && options.size !== '0') throw quotaUnsupported(facts.backingFileSystem)
   try {
     for (const [dir, mode] of [[home, 0o710], [path.join(home, linkFolder), 0o700]] as const) {
-      if (fs.existsSync(dir)) continue
-      fs.mkdirSync(dir, { recursive: true, mode })
-      fs.chmodSync(dir, mode)
+      makeDirectories(dir, mode)
     }
     // Absolute and without links, as dockerd writes it: the paths go into mounts that outlive our working directory.
     const real = fs.realpathSync(home)

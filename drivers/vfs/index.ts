@@ -10,6 +10,7 @@ import { atomicWrite } from '../../lib/fs/atomic.ts'
 import { probeMethod } from '../../lib/fs/copy-data.ts'
 import type { CopyMethod } from '../../lib/fs/copy-data.ts'
 import { copyTree } from '../../lib/fs/copy.ts'
+import { makeDirectories } from '../../lib/fs/make-directories.ts'
 import { removeTree } from '../../lib/fs/remove-tree.ts'
 import { treeUsage } from '../../lib/fs/usage.ts'
 import { isLayerId } from '../../lib/ids.ts'
@@ -206,10 +207,7 @@ async function open({ home, options, readOnly = false }: OpenDriverOptions<VfsOp
   try {
     const folders: readonly (readonly [string, number])[] = [['.', 0o710], ['dir', 0o710], ['layerstack', 0o700], ['layerstack/new', 0o700], ['layerstack/gone', 0o700], ['layerstack/parents', 0o700]]
     for (const [name, mode] of folders) {
-      const dir = path.join(home, name)
-      if (fs.existsSync(dir)) continue
-      fs.mkdirSync(dir, { recursive: true, mode })
-      fs.chmodSync(dir, mode)
+      makeDirectories(path.join(home, name), mode)
     }
     const real = fs.realpathSync(home)
     await resumeRemovals(path.join(real, 'layerstack', 'gone'))

@@ -100,7 +100,7 @@ export async function program(session: Session, version: string, args: readonly 
   root.hook('preSubcommand', defineLeaf)
   add(root, 'info', info)
   for (const [name, { summary, commands }] of Object.entries(groups)) {
-    const group = root.command(name).summary(summary).description(`${summary}.`).hook('preSubcommand', defineLeaf)
+    const group = root.command(name).helpCommand(false).summary(summary).description(`${summary}.`).hook('preSubcommand', defineLeaf)
     for (const [child, leaf] of Object.entries(commands)) add(group, child, leaf)
   }
   // After the command's name the global options are valid too, as in `image ls --json`; there they win.

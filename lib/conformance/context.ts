@@ -1,6 +1,7 @@
 // What the conformance groups share: a fresh driver per test in an empty root, layers shown by real mounts that always go away again, and
 // the gates that turn a missing ability into a counted skip. Knows no driver and no test runner.
 
+import { strict as assert } from 'node:assert'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -198,16 +199,18 @@ export async function diffOf(c: Case, id: LayerId, parent: LayerId | undefined):
   return writeLayer(content.path, lower, formatOf(content))
 }
 
-/** `A /path` lines of a layer's changes against its parent, sorted, by the driver's own way where it has one. */
+/** `A /path` lines of a layer's changes against its parent, sorted. What the driver says about where they are must not change them. */
 export async function changesIn(c: Case, id: LayerId, parent: LayerId | undefined): Promise<string[]> {
-  const lines: string[] = []
-  if (c.driver.changes !== undefined) {
-    for await (const change of c.driver.changes(id)) lines.push(`${change.kind} ${change.path.toString('latin1')}`)
-  } else {
-    const { content, lower } = await sides(c, id, parent)
-    for await (const change of listChanges(content.path, lower, formatOf(content))) lines.push(`${change.kind} ${change.path.toString('latin1')}`)
+  const { content, lower } = await sides(c, id, parent)
+  const list = async (only: readonly Buffer[] | undefined): Promise<string[]> => {
+    const lines: string[] = []
+    for await (const change of listChanges(content.path, lower, { ...formatOf(content), only })) lines.push(`${change.kind} ${change.path.toString('latin1')}`)
+    return lines.sort()
   }
-  return lines.sort()
+  const all = await list(undefined)
+  const named = lower === undefined ? undefined : await c.driver.changedPaths?.(id)
+  if (named !== undefined) assert.deepEqual(await list(named), all, 'changedPaths() left out something that changed')
+  return all
 }
 
 export async function listed(driver: Driver): Promise<string[]> {

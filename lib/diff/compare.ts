@@ -27,6 +27,35 @@ export interface CompareOptions {
    * of the directories above that have not been reported.
    */
   readonly onUnchangedLink?: (node: TreeNode, parents: readonly TreeNode[]) => void
+  /**
+   * For two complete trees, one a snapshot of the other: the names (a NUL behind each) outside which nothing differs, so that nothing else is looked
+   * at. Inside a directory that is not its counterpart by inode number (made anew, or moved there), everything is.
+   */
+  readonly only?: Uint8Array | undefined
+}
+
+/** A directory's part of the names that are to be looked at. */
+interface Scope {
+  readonly name: Buffer
+  readonly inside: Map<string, Scope>
+}
+
+function scopeOf(names: Uint8Array): Scope {
+  const root: Scope = { name: Buffer.alloc(0), inside: new Map() }
+  const bytes = Buffer.from(names.buffer, names.byteOffset, names.length)
+  for (let from = 0, end = bytes.indexOf(0); end >= 0; from = end + 1, end = bytes.indexOf(0, from)) {
+    let at = root
+    for (let start = from; start < end;) {
+      const slash = bytes.indexOf(0x2f, start)
+      const stop = slash < 0 || slash > end ? end : slash
+      const name = bytes.subarray(start, stop), key = name.toString('latin1')
+      let next = at.inside.get(key)
+      if (next === undefined) at.inside.set(key, next = { name, inside: new Map() })
+      at = next
+      start = stop + 1
+    }
+  }
+  return root
 }
 
 /**
@@ -46,12 +75,14 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
     for (const node of pending.splice(0)) yield { kind: 'C', node }
   }
 
-  function* walk(u: TreeNode, l: TreeNode | undefined): Generator<TreeChange> {
+  function* walk(u: TreeNode, l: TreeNode | undefined, wanted: Scope | undefined): Generator<TreeChange> {
     const held = ifThere(() => up.hold(u))
     if (held === undefined) return
     try {
       const ownOnly = stacked && l !== undefined && u.layer === 0 && sameBelow(u, l)
-      for (const name of namesOf(held.node, l, ownOnly)) {
+      const scope = l?.st.ino === u.st.ino ? wanted : undefined
+      const names = scope === undefined ? namesOf(held.node, l, ownOnly) : [...scope.inside.values()].map(inner => inner.name).sort(Buffer.compare)
+      for (const name of names) {
         const a = ifThere(() => up.child(held.node, name))
         const b = l === undefined ? undefined : down?.child(l, name)
         if (a === undefined) {
@@ -75,7 +106,7 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
           pending.push(a)
         } else if (a.st.nlink > 1n) options.onUnchangedLink?.(a, pending)
         if (!isDirectory) continue
-        yield* walk(a, b?.st.isDirectory() === true ? b : undefined)
+        yield* walk(a, b?.st.isDirectory() === true ? b : undefined, scope?.inside.get(name.toString('latin1')))
         // Nothing inside changed: the directory was pushed last and is still there.
         if (pending.at(-1) === a) pending.pop()
       }
@@ -98,7 +129,7 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
     return !a.st.isDirectory() || !stacked || a.layer > 0 && sameBelow(a, b)
   }
 
-  yield* walk(top, bottom)
+  yield* walk(top, bottom, options.only === undefined || stacked ? undefined : scopeOf(options.only))
 }
 
 /**

@@ -48,6 +48,11 @@ export interface ChangesOptions {
    */
   readonly whiteouts?: 'overlay' | 'aufs' | 'none'
   readonly xattrPrefix?: 'trusted.overlay.' | 'user.overlay.'
+  /**
+   * With `none`, where `upper` is a snapshot of `lower`: the names, bytes without a leading slash, outside which nothing differs, as a driver's
+   * `changedPaths()` gives them. Nothing else is looked at, so the work grows with what changed.
+   */
+  readonly only?: readonly Buffer[] | undefined
   readonly signal?: AbortSignal
 }
 
@@ -71,8 +76,14 @@ export function treesOf(upper: string, lower: string | readonly string[] | undef
  * Without a `lower` everything is added.
  */
 export async function* listChanges(upper: string, lower?: string | readonly string[], options: ChangesOptions = {}): AsyncGenerator<Change> {
-  yield* changesOf(treesOf(upper, lower, options), options.signal)
+  yield* changesOf({ ...treesOf(upper, lower, options), only: packNames(options.only) }, options.signal)
 }
+
+/** Names as one piece of memory, which threads take over at once. */
+export function packNames(names: readonly Buffer[] | undefined): Uint8Array | undefined {
+  return names === undefined ? undefined : Buffer.concat(names.flatMap(name => [name, nul]))
+}
+const nul = Buffer.alloc(1)
 
 /** listChanges for trees that are described already. */
 export async function* changesOf(trees: ChangesArguments, signal?: AbortSignal): AsyncGenerator<Change> {
@@ -88,7 +99,7 @@ export async function* changesOf(trees: ChangesArguments, signal?: AbortSignal):
   }
 }
 
-export interface WriteLayerOptions extends ChangesOptions, WriteOptions {}
+export interface WriteLayerOptions extends ChangesOptions, Pick<WriteOptions, 'sparse'> {}
 
 /**
  * Write what changed in `upper` over `lower` as an uncompressed layer tar: deterministic, whiteouts in `.wh.` form, times to the nanosecond.
@@ -97,5 +108,5 @@ export interface WriteLayerOptions extends ChangesOptions, WriteOptions {}
 export function writeLayer(upper: string, lower?: string | readonly string[], options: WriteLayerOptions = {}): AsyncGenerator<Buffer, WriteOutcome> {
   const { sparse } = options
   return streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob',
-    { ...treesOf(upper, lower, options), options: sparse === undefined ? {} : { sparse } }, { signal: options.signal })
+    { ...treesOf(upper, lower, options), options: { only: packNames(options.only), ...(sparse === undefined ? {} : { sparse }) } }, { signal: options.signal })
 }

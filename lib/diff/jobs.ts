@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import { createHash } from 'node:crypto'
 import zlib from 'node:zlib'
-import { isErrno, StorageError } from '../errors.ts'
+import { asStorageError, isErrno, StorageError } from '../errors.ts'
 import { setOwnership } from '../fs/override-stat.ts'
 import { jailedPlace, resolvingPlace } from '../fs/rooted.ts'
 import type { Place } from '../fs/rooted.ts'
@@ -85,11 +85,22 @@ function peek(range: FileRange): Buffer {
   return bytes.subarray(0, fs.readSync(range.fd, bytes, 0, bytes.length, range.offset))
 }
 
+/** What the kernel refuses becomes a StorageError with its code; mistakes of the caller stay TypeErrors. */
+async function reporting<T>(what: string, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw error instanceof TypeError ? error : asStorageError(error, what)
+  }
+}
+
 /** Run `work` with names resolving inside `dir`. */
 function inPlace<T>(dir: string, work: (place: Place) => T | Promise<T>): Promise<T> {
-  if (canJail()) return inJail(dir, () => work(jailedPlace()))
-  if (nativeReason === undefined) return withOwnUmask(() => work(resolvingPlace(dir)))
-  return Promise.resolve(work(resolvingPlace(dir)))
+  return reporting(`working in ${dir}`, () => {
+    if (canJail()) return inJail(dir, () => work(jailedPlace()))
+    if (nativeReason === undefined) return withOwnUmask(() => work(resolvingPlace(dir)))
+    return work(resolvingPlace(dir))
+  })
 }
 
 /** Apply one layer to a directory, hashing it and noting its tar-split on the way. */
@@ -183,17 +194,19 @@ export interface WriteOutcome extends WriteSummary {
 }
 
 /** Write the changes of `upper` over `lower` as a tar to the job's output. */
-export function writeJob(args: WriteArguments, context: JobContext): WriteOutcome {
-  const hash = createHash('sha256')
-  let tarBytes = 0
-  const out = new Batches(context)
-  const summary = writeLayerSync(args.upper, args.lower, bytes => {
-    hash.update(bytes)
-    tarBytes += bytes.length
-    out.add(bytes)
-  }, args.options)
-  out.flush()
-  return { ...summary, diffId: `sha256:${hash.digest('hex')}`, tarBytes }
+export function writeJob(args: WriteArguments, context: JobContext): Promise<WriteOutcome> {
+  return reporting(`writing the changes of ${args.upper.layers[0]}`, () => {
+    const hash = createHash('sha256')
+    let tarBytes = 0
+    const out = new Batches(context)
+    const summary = writeLayerSync(args.upper, args.lower, bytes => {
+      hash.update(bytes)
+      tarBytes += bytes.length
+      out.add(bytes)
+    }, { ...args.options, onDirectory: context.checkAborted })
+    out.flush()
+    return { ...summary, diffId: `sha256:${hash.digest('hex')}`, tarBytes }
+  })
 }
 
 /** Collects small buffers into chunks of 1 MiB, as each chunk costs a message. */
@@ -224,18 +237,22 @@ class Batches {
 export interface ChangesArguments {
   readonly upper: TreeSpec
   readonly lower?: TreeSpec | undefined
+  /** As in CompareOptions. */
+  readonly only?: Uint8Array | undefined
 }
 
 /** List changes to the job's output: each a letter, the path with its leading slash, and a NUL. Returns their number. */
-export function changesJob(args: ChangesArguments, context: JobContext): number {
-  const out = new Batches(context)
-  let count = 0
-  for (const change of compareTrees(args.upper, args.lower)) {
-    count++
-    out.add(Buffer.concat([Buffer.from(change.kind), printedPath(change.kind === 'D' ? change.name : change.node.name), Buffer.alloc(1)]))
-  }
-  out.flush()
-  return count
+export function changesJob(args: ChangesArguments, context: JobContext): Promise<number> {
+  return reporting(`listing the changes of ${args.upper.layers[0]}`, () => {
+    const out = new Batches(context)
+    let count = 0
+    for (const change of compareTrees(args.upper, args.lower, { only: args.only, onDirectory: context.checkAborted })) {
+      count++
+      out.add(Buffer.concat([Buffer.from(change.kind), printedPath(change.kind === 'D' ? change.name : change.node.name), Buffer.alloc(1)]))
+    }
+    out.flush()
+    return count
+  })
 }
 
 export interface AssembleArguments {

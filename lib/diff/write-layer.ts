@@ -20,6 +20,8 @@ export interface WriteOptions {
    * `auto` (default) writes a file as sparse when its holes come to 64 MiB or more; `always` from the first hole; `never` writes zeros.
    */
   readonly sparse?: 'auto' | 'always' | 'never'
+  /** As in CompareOptions. */
+  readonly only?: Uint8Array | undefined
 }
 
 export interface WriteSummary {
@@ -35,7 +37,7 @@ const noBytes = Buffer.alloc(0)
 /** Write the changes from `lower` to `upper` (all of `upper` without a lower) to `emit`, whose buffers are valid during the call only. */
 export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}): WriteSummary {
   const writer = new LayerWriter(emit, options.sparse ?? 'auto')
-  const changes = compareTrees(upper, lower, { onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents) })
+  const changes = compareTrees(upper, lower, { only: options.only, onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents) })
   for (const change of changes) {
     if (change.kind === 'D') writer.whiteout(change.name)
     else writer.node(change.node)

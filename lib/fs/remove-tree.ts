@@ -12,10 +12,13 @@ import { joinPath } from './walk.ts'
 
 // A path given to the kernel ends at 4,096 bytes with its NUL (PATH_MAX); a name has at most 255. Deeper trees are moved up first.
 const pathLimit = 4096 - 257
+const btrfsRootInode = 256n
 
 interface Removal {
   readonly root: Buffer
   readonly device: bigint
+  /** The table of mounts was read and has none in here: another device number is then a btrfs subvolume's. */
+  readonly noMounts: boolean
   readonly checkAborted: () => void
 }
 
@@ -25,17 +28,17 @@ export function removeTreeSync(root: string | Buffer, checkAborted: () => void =
   const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
   if (stat === undefined) return
   if (!stat.isDirectory()) { unlink(path); return }
-  refuseMounts(path)
-  removeDirectory(path, { root: path, device: stat.dev, checkAborted })
+  const noMounts = refuseMounts(path)
+  removeDirectory(path, { root: path, device: stat.dev, noMounts, checkAborted })
 }
 
-/** Asked of the table before anything is removed: a bind mount of the same file system shows in no device number. Costs 0.1 ms. */
-function refuseMounts(root: Buffer): void {
+/** Asked of the table before anything is removed: a bind mount of the same file system shows in no device number. Costs 0.1 ms. False: there is no table. */
+function refuseMounts(root: Buffer): boolean {
   let below: string
   try {
     below = `${fs.realpathSync(root)}/`
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return // somebody else has just removed it
+    if (isErrno(error, 'ENOENT')) return true // somebody else has just removed it
     throw error
   }
   let table: MountInfo[]
@@ -43,10 +46,11 @@ function refuseMounts(root: Buffer): void {
     table = mountTable()
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'EACCES')) throw error
-    return // no /proc: the device numbers still tell most mounts
+    return false // no /proc: the device numbers still tell most mounts
   }
   const first = table.find(mount => mount.target.startsWith(below))
   if (first !== undefined) throw mounted(Buffer.from(first.target))
+  return true
 }
 
 function removeDirectory(dir: Buffer, removal: Removal): void {
@@ -56,7 +60,12 @@ function removeDirectory(dir: Buffer, removal: Removal): void {
     if (!entry.isDirectory()) { unlink(path); continue }
     const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
     if (stat === undefined) continue
-    if (stat.dev !== removal.device) throw mounted(path)
+    if (stat.dev !== removal.device) {
+      // Whoever may write to btrfs may make a subvolume in a directory of his; emptied, it goes by rmdir (Linux 4.18).
+      if (!removal.noMounts || stat.ino !== btrfsRootInode) throw mounted(path)
+      removeDirectory(path, { ...removal, root: path, device: stat.dev })
+      continue
+    }
     if (path.length <= pathLimit) { removeDirectory(path, removal); continue }
     // Close under the root again, the same subtree has a short path.
     const lifted = joinPath(removal.root, Buffer.from(`.deep-${randomBytes(8).toString('hex')}`))

@@ -302,6 +302,14 @@ test('a stream that fails, and a signal, leave nothing', async t => {
   assert.equal(listing(), before)
 })
 
+test('names that cannot be written take the images with them', async t => {
+  const { images, listing, root } = await openTestImages(t.dir)
+  fs.writeFileSync(path.join(root.path, 'image/vfs/repositories.json'), '{broken')
+  const before = listing()
+  await failsWith(images.load(write(t.dir, 'a.tar', dockerTar(image))), 'CORRUPT', /repositories\.json/)
+  assert.equal(listing(), before)
+})
+
 test('a layout directory is read without following links', async t => {
   const { images, listing } = await openTestImages(t.dir)
   const before = listing()
@@ -329,7 +337,13 @@ test('parents that the archive names are kept when they can be parents', async t
   await images.load(archive([parent, undefined], [child, parent]))
   assert.is((await images.get('c:1')).parent, parent.id as Digest)
   assert.equal((await images.history('c:1')).map(item => item.Id), [child.id, parent.id])
-  await failsWith(images.load(archive([parent, child], [child, parent])), 'INVALID_ARCHIVE', /is not a valid parent for/)
+  const sameHistory = makeImage({ tags: [], layers: [[{ path: 'other', type: 'file', content: 'o' }]], config: { history } })
+  const bare = (layers: Parameters<typeof makeImage>[0]): TestImage => makeImage({ tags: [], ...layers, config: { history: [] } })
+  const twin = makeImage({ tags: [], layers: [baseLayer], config: { history: [], author: 'twin' } })
+  for (const [wrong, of] of [[child, parent], [sameHistory, child], [bare({}), bare({ layers: [baseLayer] })], [twin, bare({ layers: [baseLayer] })]] as const) {
+    await failsWith(images.load(archive([wrong, undefined], [of, wrong])), 'INVALID_ARCHIVE', /is not a valid parent for/)
+  }
+  await images.load(archive([bare({ layers: [baseLayer] }), undefined], [bare({}), bare({ layers: [baseLayer] })]))
 })
 
 test('a read-only root refuses and is not touched', async t => {

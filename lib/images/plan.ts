@@ -7,7 +7,7 @@ import type { ArchiveLimits } from './archive.ts'
 import type { ImageConfig } from './config.ts'
 import { platformString } from './platform.ts'
 import type { Platform } from './platform.ts'
-import { familiarString, parseReference, tagNameOnly } from './reference.ts'
+import { parseReference } from './reference.ts'
 import type { Reference } from './reference.ts'
 
 export interface PlannedLayer {
@@ -47,31 +47,30 @@ export function checkOs(config: ImageConfig): void {
 }
 
 export function parseTag(text: string): Reference {
-  let ref: Reference
-  try {
-    ref = parseReference(text)
-  } catch (error) {
-    throw new StorageError('INVALID_ARCHIVE', `invalid tag ${JSON.stringify(text)}: ${(error as Error).message}`, {}, { cause: error })
-  }
+  const ref = parsed(text)
   if (ref.tag === undefined || ref.digest !== undefined) throw new StorageError('INVALID_ARCHIVE', `invalid tag ${JSON.stringify(text)}`)
   return ref
 }
 
-/** The name that the annotations of an OCI descriptor give, if any. Also `familiarString`-able text in a full form is taken. */
+/** The name that the annotations of an OCI descriptor give, if any; `repository` completes one that is a tag alone. @throws INVALID_ARCHIVE */
 export function annotatedReference(annotations: Readonly<Record<string, string>>, repository: string | undefined): Reference | undefined {
-  const full = annotations['io.containerd.image.name']
-  if (full !== undefined && full !== '') return parseTag(familiarString(tagNameOnly(lenient(full))))
-  const name = annotations['org.opencontainers.image.ref.name']
-  if (name === undefined || name === '') return undefined
+  const full = annotations['io.containerd.image.name'], name = annotations['org.opencontainers.image.ref.name']
+  if (full) return nameOf(full)
+  if (!name) return undefined
   // The annotation is a bare tag by convention; some writers put a whole reference there (OCI image spec, annotations.md leaves it open).
-  if (name.includes('/') || name.includes(':')) return parseTag(familiarString(tagNameOnly(lenient(name))))
+  if (name.includes('/') || name.includes(':')) return nameOf(name)
   return repository === undefined ? undefined : parseTag(`${repository}:${name}`)
 }
 
-function lenient(text: string): Reference {
+/** A tag, `latest` when there is none; a digest beside it is left out. */
+function nameOf(text: string): Reference {
+  const { domain, path, tag = 'latest' } = parsed(text)
+  return { domain, path, tag }
+}
+
+function parsed(text: string): Reference {
   try {
-    const { domain, path, tag } = parseReference(text)
-    return { domain, path, ...(tag === undefined ? {} : { tag }) }
+    return parseReference(text)
   } catch (error) {
     throw new StorageError('INVALID_ARCHIVE', `invalid tag ${JSON.stringify(text)}: ${(error as Error).message}`, {}, { cause: error })
   }

@@ -19,10 +19,17 @@ export interface NamedImage {
   readonly imageId: Digest
 }
 
+interface SortedNames {
+  readonly all: readonly NamedImage[]
+  readonly of: ReadonlyMap<Digest, readonly Reference[]>
+}
+
 /** The names at one moment. Changes to it are kept only by `Repositories.change`. */
 export class RepositoryNames {
   readonly #byName: Map<string, Map<string, Digest>>
   #changed = false
+  /** Sorted once for many questions: a list of 1,000 images asks 1,000 times. */
+  #sorted: SortedNames | undefined
 
   constructor(byName: Map<string, Map<string, Digest>>) {
     this.#byName = byName
@@ -36,15 +43,26 @@ export class RepositoryNames {
   }
 
   /** All names, sorted by their familiar form. */
-  all(): NamedImage[] {
-    const found: NamedImage[] = []
-    for (const refs of this.#byName.values()) for (const [text, imageId] of refs) found.push({ ref: parseReference(text), imageId })
-    return found.sort((a, b) => compare(familiarString(a.ref), familiarString(b.ref)))
+  all(): readonly NamedImage[] {
+    return this.#view().all
   }
 
   /** The references of one image, sorted. */
-  of(imageId: Digest): Reference[] {
-    return this.all().filter(entry => entry.imageId === imageId).map(entry => entry.ref)
+  of(imageId: Digest): readonly Reference[] {
+    return this.#view().of.get(imageId) ?? []
+  }
+
+  #view(): SortedNames {
+    if (this.#sorted !== undefined) return this.#sorted
+    const texts = [...this.#byName.values()].flatMap(refs => [...refs]).sort(([a], [b]) => compare(a, b))
+    const all = texts.map(([text, imageId]) => ({ ref: parseReference(text), imageId }))
+    const byImage = new Map<Digest, Reference[]>()
+    for (const { ref, imageId } of all) {
+      const refs = byImage.get(imageId)
+      if (refs === undefined) byImage.set(imageId, [ref])
+      else refs.push(ref)
+    }
+    return this.#sorted = { all, of: byImage }
   }
 
   /** The references of one repository, sorted. */
@@ -69,7 +87,7 @@ export class RepositoryNames {
     }
     refs.set(text, imageId)
     this.#byName.set(name, refs)
-    this.#changed = true
+    this.#touch()
   }
 
   /** False when there was no such name. */
@@ -79,8 +97,13 @@ export class RepositoryNames {
     const refs = this.#byName.get(name)
     if (refs === undefined || !refs.delete(familiarString(stored))) return false
     if (refs.size === 0) this.#byName.delete(name)
-    this.#changed = true
+    this.#touch()
     return true
+  }
+
+  #touch(): void {
+    this.#changed = true
+    this.#sorted = undefined
   }
 
   toJSON(): object {

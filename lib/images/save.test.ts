@@ -68,6 +68,20 @@ for (const format of ['docker', 'oci'] as const) {
   }
 }
 
+test('zstd layers, where Node can write them', async t => {
+  const { images, listing } = await loaded(t.dir, one)
+  const before = listing()
+  const canWrite = 'createZstdCompress' in (await import('node:zlib'))
+  if (!canWrite) {
+    await throws(collect(images.save(['app:1'], { compression: 'zstd' })), 'NOT_SUPPORTED', /zstd/)
+    assert.equal(listing(), before)
+    return
+  }
+  const archive = await collect(images.save(['app:1'], { compression: 'zstd' }))
+  const again = await openTestImages(path.join(t.dir, 'again'))
+  assert.is((await again.images.load(write(t.dir, 'z.tar', archive)))[0]?.imageId, one.id)
+})
+
 test('the archive is what Docker 25 and later write', async t => {
   const { images } = await loaded(t.dir, one)
   const entries = await entriesOf(await collect(images.save(['app'])))
@@ -116,6 +130,15 @@ test('gzipped layers are gzip, and lie under their own digest', async t => {
     assert.equal(gunzipSync(blob), one.layers[i])
   }
   assert.not(entries.has('manifest.json'))
+})
+
+test('one compressed layer at a time lies on disk, and none when layers are not compressed', async t => {
+  const { images, root } = await loaded(t.dir, one)
+  for (const [compression, most] of [['gzip', 1], ['none', 0]] as const) {
+    let seen = 0
+    for await (const chunk of images.save(['app:1'], { compression })) if (chunk.length > 0) seen = Math.max(seen, fs.readdirSync(path.join(root.path, 'layerstack/tmp')).length)
+    assert.is(seen, most)
+  }
 })
 
 test('a directory layout loads, must be new or empty, and vanishes when saving fails', async t => {

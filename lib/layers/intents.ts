@@ -2,7 +2,7 @@
 // one whose lock is free rolls back what it names. No scan of the store is needed to know what a crash left.
 //
 // A file is a list of lines, appended and synced before the deed: `layer ID`, `path PATH` (below the data root, which may be moved or copied),
-// `hold CHAINID`, `published CHAINID`, `container NAME PATH`. A last line without its newline was never acted upon.
+// `hold CHAINID`, `published CHAINID`, `freed CHAINID`, `container NAME PATH`. A last line without its newline was never acted upon.
 //
 // A file called `deferred-…` belongs to nobody: a layer that lost its last user while an operation held it. The holder's end releases it.
 
@@ -26,8 +26,10 @@ export interface IntentRecord {
   /** Temporary paths inside the data root. */
   readonly paths: readonly string[]
   readonly holds: readonly ChainId[]
-  /** Registered layers that may have no user: just made visible, or about to be released. */
+  /** Layers made visible: kept while the operation runs, and released at its end if nobody refers to them. */
   readonly published: readonly ChainId[]
+  /** Layers that lose a user: released at the end if nobody refers to them. */
+  readonly freed: readonly ChainId[]
   /** Container layers, each with the path of the record that keeps it: without the record they go. */
   readonly containers: readonly { readonly name: string; readonly record: string }[]
 }
@@ -35,11 +37,12 @@ export interface IntentRecord {
 const deferredPrefix = 'deferred-'
 
 export class Intent {
+  readonly #root: string
   readonly #file: string
   readonly #lock: Lock
   readonly #fd: number
-  readonly #root: string
   readonly #sync: boolean
+  #text = ''
   #holds = false
 
   constructor(root: string, file: string, lock: Lock, fd: number, sync: boolean) {
@@ -65,27 +68,26 @@ export class Intent {
     }
   }
 
-  /** Something else may be removed while this operation keeps it: then whoever ends the operation releases it. */
+  /** It keeps layers from being removed, so that its end may be what their removal waits for. */
   get holds(): boolean { return this.#holds }
 
-  note(kind: 'layer' | 'path' | 'hold' | 'published', values: readonly string[]): void {
+  note(kind: NoteKind, values: readonly string[]): void {
     this.noteAll(values.map(value => [kind, value]))
   }
 
-  /** Several at once, for one write and one sync. */
-  noteAll(notes: readonly (readonly [kind: 'layer' | 'path' | 'hold' | 'published', value: string])[]): void {
+  /** Several at once, for one write and one sync. A container's value is its name, a space, and the path of its record. */
+  noteAll(notes: readonly (readonly [kind: NoteKind, value: string])[]): void {
     if (notes.length === 0) return
-    this.#holds ||= notes.some(([kind]) => kind === 'hold')
-    this.#append(notes.map(([kind, value]) => `${kind} ${kind === 'path' ? this.#relative(value) : value}\n`).join(''))
-  }
-
-  noteContainer(name: string, record: string): void {
-    this.#append(`container ${name} ${this.#relative(record)}\n`)
-  }
-
-  #append(text: string): void {
+    this.#holds ||= notes.some(([kind]) => kind === 'hold' || kind === 'published')
+    const text = notes.map(([kind, value]) => {
+      if (kind === 'path') return `path ${this.#relative(value)}\n`
+      if (kind !== 'container') return `${kind} ${value}\n`
+      const [name, record] = cut(value)
+      return `container ${name} ${this.#relative(record)}\n`
+    }).join('')
     fs.writeSync(this.#fd, text)
     if (this.#sync) fs.fdatasyncSync(this.#fd)
+    this.#text += text
   }
 
   #relative(target: string): string {
@@ -96,7 +98,7 @@ export class Intent {
 
   /** What it says so far. */
   record(): IntentRecord {
-    return readIntent(this.#root, this.#file)
+    return decode(this.#root, this.#file, this.#text)
   }
 
   /** Leave it to the next process that opens the store. */
@@ -112,24 +114,34 @@ export class Intent {
   }
 }
 
+type NoteKind = 'layer' | 'path' | 'hold' | 'published' | 'freed' | 'container'
+
 function isBelow(relative: string): boolean {
   return relative !== '' && !relative.startsWith('/') && !relative.includes('\n') && !relative.split('/').includes('..')
 }
 
 function readIntent(root: string, file: string): IntentRecord {
-  const layers: LayerId[] = [], paths: string[] = [], holds: ChainId[] = [], published: ChainId[] = [], containers: { name: string; record: string }[] = []
-  for (const line of fs.readFileSync(file, 'utf8').split('\n').slice(0, -1)) {
-    const at = line.indexOf(' ')
-    const kind = line.slice(0, at), value = line.slice(at + 1)
-    const [name = '', record = ''] = kind === 'container' ? [value.slice(0, value.indexOf(' ')), value.slice(value.indexOf(' ') + 1)] : []
+  return decode(root, file, fs.readFileSync(file, 'utf8'))
+}
+
+function decode(root: string, file: string, text: string): IntentRecord {
+  const layers: LayerId[] = [], paths: string[] = [], containers: { name: string; record: string }[] = []
+  const chains: Record<'hold' | 'published' | 'freed', ChainId[]> = { hold: [], published: [], freed: [] }
+  for (const line of text.split('\n').slice(0, -1)) {
+    const [kind, value] = cut(line)
+    const [name, record] = cut(value)
     if (kind === 'layer' && isLayerId(value)) layers.push(value)
     else if (kind === 'path' && isBelow(value)) paths.push(path.join(root, value))
-    else if (kind === 'hold' && isDigest(value)) holds.push(value as ChainId)
-    else if (kind === 'published' && isDigest(value)) published.push(value as ChainId)
+    else if ((kind === 'hold' || kind === 'published' || kind === 'freed') && isDigest(value)) chains[kind].push(value as ChainId)
     else if (kind === 'container' && isLayerId(name) && isBelow(record)) containers.push({ name, record: path.join(root, record) })
     else throw new StorageError('CORRUPT', `intent ${file} has a line that nobody writes: ${JSON.stringify(line)}`, { path: file, hint: 'look at what it names, then remove the file' })
   }
-  return { name: path.basename(file), layers, paths, holds, published, containers }
+  return { name: path.basename(file), layers, paths, containers, holds: chains.hold, published: chains.published, freed: chains.freed }
+}
+
+function cut(text: string): [before: string, after: string] {
+  const at = text.indexOf(' ')
+  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)]
 }
 
 function intentFiles(root: DataRoot): string[] {
@@ -184,6 +196,6 @@ export function deferRelease(root: DataRoot, chainId: ChainId): () => void {
   const dir = ownState.intents(root)
   const file = path.join(dir, `${deferredPrefix}${randomBytes(8).toString('hex')}`)
   // Whole at once: whoever finds it takes it up at once.
-  atomicWriteSync(file, `published ${chainId}\n`, { mode: 0o600, sync: root.durability !== 'none' })
+  atomicWriteSync(file, `freed ${chainId}\n`, { mode: 0o600, sync: root.durability !== 'none' })
   return () => fs.rmSync(file, { force: true })
 }

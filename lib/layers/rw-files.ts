@@ -72,6 +72,15 @@ export function writeRwFiles(root: DataRoot, name: string, files: RwFiles): void
   if (sync) syncDirectorySync(layerDb.mounts(root))
 }
 
+/** Remove the entry; idempotent. */
+export function forgetRw(root: DataRoot, name: string): void {
+  const dir = path.join(layerDb.mounts(root), name)
+  if (!fs.existsSync(dir)) return
+  // mount-id last: as long as it is there, the entry is, and its driver layers count as used.
+  for (const file of ['parent', 'init-id', 'mount-id']) fs.rmSync(path.join(dir, file), { force: true })
+  fs.rmSync(dir, { recursive: true, force: true })
+}
+
 /** Names of the container layers there are. */
 export function listRwNames(root: DataRoot): string[] {
   try {

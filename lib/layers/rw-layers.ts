@@ -4,13 +4,14 @@
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { changesOf } from '../diff/index.ts'
+import { changesOf, packNames } from '../diff/index.ts'
 import type { TreeSpec } from '../diff/index.ts'
 import { jobsModule } from '../diff/jobs.ts'
 import type { SeedArguments, SeedEntry, WriteArguments, WriteOutcome } from '../diff/jobs.ts'
 import type { WriteOptions } from '../diff/write-layer.ts'
 import type { Change, Driver, LayerContent, Mount, Usage } from '../driver.ts'
 import { StorageError } from '../errors.ts'
+import { syncDirectorySync } from '../fs/atomic.ts'
 import { randomId } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { isMountpoint, performMount, unmount } from '../sys/mount.ts'
@@ -19,8 +20,11 @@ import { layerDb, ownState } from './data-root.ts'
 import { MountCounts } from './mount-counts.ts'
 import { listRwNames, readRwFiles, writeRwFiles } from './rw-files.ts'
 import type { RwFiles } from './rw-files.ts'
+import { RunningOperation } from './store.ts'
 import type { DiskLayerStore } from './store.ts'
 import { applyFormat } from './stage.ts'
+import { readOnlyError } from './store-lock.ts'
+import type { Operation } from './types.ts'
 
 /** What the init layer holds, so that an engine's mount points never show in a diff. Source: moby daemon/initlayer/setup_unix.go. */
 const initEntries: readonly SeedEntry[] = [
@@ -32,6 +36,18 @@ const initEntries: readonly SeedEntry[] = [
 export interface CreateRwOptions {
   readonly parent?: ChainId
   readonly storageOptions?: Readonly<Record<string, string>>
+  /** Make it as a part of an operation that also makes the record that keeps it (see `record` of `remove`). */
+  readonly within?: { readonly operation: Operation; readonly record: string }
+}
+
+export interface RemoveRwOptions {
+  /** Also when it is mounted. Default false. */
+  readonly force?: boolean
+  /**
+   * The folder that keeps the container layer, below the data root: it vanishes in the same step. If a crash leaves one of the two, the layer goes
+   * when the folder has gone, and stays when the folder is there.
+   */
+  readonly record?: string
 }
 
 export class RwLayers {
@@ -68,16 +84,20 @@ export class RwLayers {
   async create(name: string, options: CreateRwOptions = {}): Promise<RwFiles> {
     const mountId = randomId()
     const initId = `${mountId}-init` as LayerId
-    return await this.#layers.run('create-container', async operation => {
-      const mustBeFree = (): void => {
-        if (this.find(name) !== undefined) throw new StorageError('ALREADY_EXISTS', `mount already exists with name: ${name}`, { key: name })
-      }
-      await this.#layers.locked(async () => {
+    const mustBeFree = (): void => {
+      if (this.find(name) !== undefined) throw new StorageError('ALREADY_EXISTS', `mount already exists with name: ${name}`, { key: name })
+    }
+    const work = async (operation: RunningOperation): Promise<RwFiles> => {
+      const parent = await this.#layers.locked(async () => {
         mustBeFree()
-        if (options.parent !== undefined) operation.intent.note('hold', [options.parent])
+        // Found and held in one step, so that it cannot be removed in between.
+        const layer = options.parent === undefined ? undefined : await this.#layers.get(options.parent)
+        operation.intent.noteAll([
+          ...(layer === undefined ? [] : [['hold', layer.chainId] as const]), ['layer', mountId], ['layer', initId],
+          ...(options.within === undefined ? [] : [['container', `${name} ${options.within.record}`] as const]),
+        ])
+        return layer?.cacheId
       })
-      operation.intent.note('layer', [mountId, initId])
-      const parent = options.parent === undefined ? undefined : (await this.#layers.get(options.parent)).cacheId
       await this.#driver.create(initId, { writable: true, ...(parent === undefined ? {} : { parent }) })
       await this.#seedInit(initId)
       await this.#driver.create(mountId, { writable: true, parent: initId, ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }) })
@@ -88,7 +108,10 @@ export class RwLayers {
       })
       operation.kept.add(mountId).add(initId)
       return files
-    })
+    }
+    if (options.within === undefined) return await this.#layers.run('create-container', work)
+    if (!(options.within.operation instanceof RunningOperation)) throw new TypeError('create needs the operation that it was given')
+    return await work(options.within.operation)
   }
 
   async #seedInit(initId: LayerId): Promise<void> {
@@ -109,12 +132,15 @@ export class RwLayers {
 
   /** Mount it, or find it mounted, and count one more holder. `persistent`: the hold outlives this process. Returns the path. */
   async mount(name: string, options: { readonly persistent?: boolean } = {}): Promise<string> {
+    this.#mustWrite('mount')
     const { mountId } = this.get(name)
     const [mount] = await this.#driver.mounts(mountId, 'rw')
     if (mount === undefined) throw new StorageError('CORRUPT', `the driver ${this.#driver.name} describes no mount for ${mountId}`, { key: name })
     // A bind of a plain directory needs no mount: the directory is the answer, as in Docker.
     const target = mount.options.includes('bind') || mount.options.includes('rbind') ? undefined : this.#driver.mountpoint?.(mountId)
     await this.#counts.hold(mountId, options.persistent === true, () => {
+      // It may have been removed while this waited for the lock.
+      if (this.get(name).mountId !== mountId) throw new StorageError('NOT_FOUND', `mount does not exist: ${name}`, { key: name })
       if (target === undefined || isMountpoint(target)) return
       if (!fs.existsSync(target)) fs.mkdirSync(target, { mode: 0o700 })
       try {
@@ -129,6 +155,7 @@ export class RwLayers {
 
   /** Give one hold back; the last one unmounts. @throws FAILED_PRECONDITION when it is not mounted */
   async unmount(name: string, options: { readonly persistent?: boolean } = {}): Promise<void> {
+    this.#mustWrite('unmount')
     const { mountId } = this.get(name)
     await this.#counts.drop(mountId, options.persistent === true, () => this.#takeDown(mountId))
   }
@@ -156,15 +183,22 @@ export class RwLayers {
 
   /** Changes against the init layer, so that what the engine put there does not show. */
   async *changes(name: string, signal?: AbortSignal): AsyncGenerator<Change> {
-    const { mountId } = this.get(name)
-    if (this.#driver.changes !== undefined) yield* this.#driver.changes(mountId)
-    else yield* changesOf(await this.#trees(name), signal)
+    yield* changesOf({ ...await this.#trees(name), only: await this.#changedPaths(name) }, signal)
   }
 
   /** The changes as a layer's tar. */
   async *tar(name: string, options: WriteOptions & { readonly signal?: AbortSignal | undefined } = {}): AsyncGenerator<Buffer, WriteOutcome> {
     const { signal, ...write } = options
-    return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', { ...await this.#trees(name), options: write }, { signal })
+    return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', { ...await this.#trees(name), options: { ...write, only: await this.#changedPaths(name) } }, { signal })
+  }
+
+  /** What the driver knows about where changes can be, if it compares with the same tree as we do. */
+  async #changedPaths(name: string): Promise<Uint8Array | undefined> {
+    const { mountId, initId } = this.get(name)
+    if (this.#driver.changedPaths === undefined || initId === undefined) return undefined
+    const content = await this.#driver.content(mountId)
+    if (content.kind !== 'tree' || content.parentPath !== (await this.#driver.content(initId)).path) return undefined
+    return packNames(await this.#driver.changedPaths(mountId))
   }
 
   /** The whole file system as one tar, as a container sees it. */
@@ -195,23 +229,48 @@ export class RwLayers {
   // ---- removing --------------------------------------------------------------------------------------------------------------
 
   /** Remove the layers and their entry. @throws IN_USE while it is mounted, unless `force` unmounts it; idempotent */
-  async remove(name: string, options: { readonly force?: boolean } = {}): Promise<void> {
+  async remove(name: string, options: RemoveRwOptions = {}): Promise<void> {
+    this.#mustWrite('remove')
     const files = this.find(name)
-    if (files === undefined) return
-    await this.#counts.clear(files.mountId, holders => {
-      if (holders > 0 && options.force !== true) {
-        throw new StorageError('IN_USE', `container layer ${name} is mounted by ${holders}`, { op: 'remove', key: name, hint: 'unmount it, or remove it with force' })
-      }
-      this.#takeDown(files.mountId)
-    })
+    if (files === undefined && options.record === undefined) return
+    const ids = files === undefined ? [] : [files.mountId, ...(files.initId === undefined ? [] : [files.initId])]
     await this.#layers.run('remove-container', async operation => {
-      const doomed = path.join(layerDb.tmp(this.#layers.root), `removing-${randomBytes(8).toString('hex')}`)
-      const ids = [files.mountId, ...(files.initId === undefined ? [] : [files.initId])]
-      operation.intent.note('layer', ids)
-      operation.intent.note('path', [doomed])
-      await this.#layers.locked(async () => fs.renameSync(path.join(layerDb.mounts(this.#layers.root), name), doomed))
-      for (const id of ids) operation.dropped.add(id)
+      const vanish = (): Promise<void> => this.#layers.locked(async () => this.#vanish(operation, name, ids, options.record))
+      if (files === undefined) return await vanish()
+      // With the counts locked until it has vanished: nobody can mount it meanwhile.
+      await this.#counts.clear(files.mountId, async holders => {
+        if (holders > 0 && options.force !== true) {
+          throw new StorageError('IN_USE', `container layer ${name} is mounted by ${holders}`, { op: 'remove', key: name, hint: 'unmount it, or remove it with force' })
+        }
+        this.#takeDown(files.mountId)
+        await vanish()
+      })
     })
+  }
+
+  #vanish(operation: RunningOperation, name: string, ids: readonly LayerId[], record: string | undefined): void {
+    const { root } = this.#layers
+    const doomed = path.join(layerDb.tmp(root), `removing-${randomBytes(8).toString('hex')}`)
+    // Beside it, as it may be a file system of its own; dockerd takes no folder of this name for a container.
+    const doomedRecord = record === undefined ? undefined : path.join(path.dirname(record), `.gone-${path.basename(record)}`)
+    operation.intent.noteAll([
+      ...ids.map(id => ['layer', id] as const), ['path', doomed],
+      ...(doomedRecord === undefined ? [] : [['path', doomedRecord] as const, ['container', `${name} ${record}`] as const]),
+    ])
+    const sync = root.durability !== 'none'
+    if (record !== undefined && doomedRecord !== undefined && fs.existsSync(record)) {
+      fs.renameSync(record, doomedRecord)
+      if (sync) syncDirectorySync(path.dirname(record))
+    }
+    if (ids.length > 0) {
+      fs.renameSync(path.join(layerDb.mounts(root), name), doomed)
+      if (sync) syncDirectorySync(layerDb.mounts(root))
+    }
+    for (const id of ids) operation.dropped.add(id)
+  }
+
+  #mustWrite(op: string): void {
+    if (this.#layers.root.readOnly) throw readOnlyError(op)
   }
 }
 

@@ -7,24 +7,25 @@ import { randomBytes } from 'node:crypto'
 import { jobsModule } from '../diff/jobs.ts'
 import type { AssembleArguments } from '../diff/jobs.ts'
 import type { Driver } from '../driver.ts'
-import { isErrno, StorageError } from '../errors.ts'
+import { asStorageError, isErrno, StorageError } from '../errors.ts'
 import { syncDirectory } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
-import { chainIdOf, hexOf, parseDigest } from '../ids.ts'
+import { chainIdOf, hexOf, isLayerId, parseDigest } from '../ids.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import { layerDb, layOut, ownState } from './data-root.ts'
-import { abandonedIntents, allIntents, Intent } from './intents.ts'
+import { abandonedRemovals, cacheIdIn, childCounts, driverLayersInUse, heldLayers, referredLayers } from './in-use.ts'
+import type { References } from './in-use.ts'
+import { abandonedIntents, deferRelease, Intent } from './intents.ts'
 import type { IntentRecord } from './intents.ts'
 import { listChainIds, readLayer, tarSplitName, writeLayerFiles } from './layer-files.ts'
-import { rwLayerIds } from './rw-files.ts'
+import { removePath } from './remove-path.ts'
+import { forgetRw } from './rw-files.ts'
 import { stageLayers } from './stage.ts'
 import type { StagedLayer } from './stage.ts'
 import { readOnlyError, StoreLock } from './store-lock.ts'
 import { syncModule } from './sync-job.ts'
 import type { DataRoot, Layer, LayerStore, LayerToRegister, Operation, RegisteredLayer } from './types.ts'
-
-type References = () => AsyncIterable<ChainId> | Promise<Iterable<ChainId>>
 
 /** An operation as the stores of this folder see it. */
 export class RunningOperation implements Operation {
@@ -50,6 +51,10 @@ export class RunningOperation implements Operation {
   async hold(chainId: ChainId): Promise<void> {
     await this.#lock.run(() => this.intent.note('hold', [chainId]))
   }
+
+  async letGo(chainId: ChainId): Promise<void> {
+    this.intent.note('freed', [chainId])
+  }
 }
 
 export class DiskLayerStore implements LayerStore {
@@ -57,6 +62,8 @@ export class DiskLayerStore implements LayerStore {
   readonly driver: Driver
   readonly #lock: StoreLock
   readonly #references: References[] = []
+  /** What crashed processes left and `recover` could not roll back, and why; the next process that opens the store tries again. */
+  readonly unsettled: StorageError[] = []
 
   constructor(root: DataRoot, driver: Driver) {
     this.root = root
@@ -74,71 +81,88 @@ export class DiskLayerStore implements LayerStore {
   async run<T>(name: string, work: (operation: RunningOperation) => Promise<T>, signal?: AbortSignal): Promise<T> {
     this.#mustWrite(name)
     const operation = new RunningOperation(name, signal, Intent.begin(this.root, name), this.#lock)
+    try {
+      return await this.#perform(operation, work)
+    } finally {
+      if (operation.intent.holds) await this.#settleAbandoned('deferred')
+    }
+  }
+
+  async #perform<T>(operation: RunningOperation, work: (operation: RunningOperation) => Promise<T>): Promise<T> {
+    const { intent } = operation
     let result: T
     try {
       result = await work(operation)
     } catch (error) {
       try {
-        await this.#settle(operation.intent.record())
+        await this.#settle(intent.record())
       } catch (failure) {
-        operation.intent.leave()
-        throw new AggregateError([error, failure], `${(error as Error).message}; and rolling back failed: ${(failure as Error).message}`)
+        intent.leave()
+        const cause = asStorageError(error, operation.name)
+        throw new StorageError(cause.code, `${cause.message}; and rolling back failed: ${(failure as Error).message}`, cause.info, { cause: new AggregateError([error, failure]) })
       }
-      operation.intent.end()
+      intent.end()
       throw error
     }
     try {
-      await this.#settle(operation.intent.record(), operation)
+      await this.#settle(intent.record(), operation)
     } catch (error) {
       // The intent stays, so that whoever opens the store next tries again.
-      operation.intent.leave()
+      intent.leave()
       throw error
     }
-    operation.intent.end()
+    intent.end()
     return result
   }
 
   /** Undo or finish what an intent names, but for what has come to be in use. The same after a success, a failure and a crash. */
   async #settle(record: IntentRecord, known?: RunningOperation): Promise<void> {
-    for (const target of record.paths) await removeTree(target)
+    for (const target of record.paths) await removePath(target)
+    for (const { name, record: file } of record.containers) if (!fs.existsSync(file)) forgetRw(this.root, name)
     let used: Set<LayerId> | undefined
     for (const id of record.layers) {
       if (known?.kept.has(id) === true) continue
-      if (known?.dropped.has(id) !== true && (used ??= this.#driverIdsInUse()).has(id)) continue
+      if (known?.dropped.has(id) !== true && (used ??= driverLayersInUse(this.root)).has(id)) continue
       await this.driver.remove(id)
     }
-    if (record.published.length > 0) {
-      const needed = await this.#lock.run(() => this.#needed(record.name))
-      for (const chainId of [...record.published].reverse()) if (!needed.has(chainId)) await this.#release(chainId, record.name)
-    }
+    const left = [...record.published, ...record.freed].filter(id => fs.existsSync(layerDb.layer(this.root, id)))
+    if (left.length === 0) return
+    const referred = await this.#lock.run(() => referredLayers(this.root, this.#references))
+    for (const chainId of left.reverse()) if (!referred.has(chainId)) await this.#release(chainId, record.name)
   }
 
-  /** Roll back what processes that are gone have left. Called when the store is opened. */
+  /** Roll back what processes that are gone have left. Called when the store is opened. Returns the names of what was rolled back. */
   async recover(): Promise<readonly string[]> {
-    const recovered: string[] = []
-    for (const { record, done, leave } of abandonedIntents(this.root)) {
+    const recovered = [...await this.#settleAbandoned('operations'), ...await this.#settleAbandoned('deferred')]
+    const used = driverLayersInUse(this.root)
+    for (const dir of abandonedRemovals(this.root)) {
+      const id = cacheIdIn(dir)
       try {
-        await this.#settle(record)
-        recovered.push(record.name)
-        done()
+        if (isLayerId(id) && !used.has(id)) await this.driver.remove(id)
+        await removePath(dir)
+        recovered.push(path.basename(dir))
       } catch (error) {
-        leave()
-        throw error
+        this.unsettled.push(asStorageError(error, `removing ${dir}`))
       }
     }
     return recovered
   }
 
-  #driverIdsInUse(): Set<LayerId> {
-    const used = new Set<LayerId>(rwLayerIds(this.root))
-    for (const chainId of listChainIds(this.root)) {
+  /** One that cannot be settled (an immutable file, a mount inside) stays for the next time: a store must open in spite of it. */
+  async #settleAbandoned(which: 'operations' | 'deferred'): Promise<string[]> {
+    const settled: string[] = []
+    for (const intent of abandonedIntents(this.root, which)) {
       try {
-        used.add(fs.readFileSync(path.join(layerDb.layer(this.root, chainId), 'cache-id'), 'utf8').trim() as LayerId)
+        const record = intent.record()
+        await this.#settle(record)
+        settled.push(record.name)
+        intent.done()
       } catch (error) {
-        if (!isErrno(error, 'ENOENT')) throw error
+        intent.leave()
+        this.unsettled.push(asStorageError(error, `settling ${intent.file}`))
       }
     }
-    return used
+    return settled
   }
 
   locked<T>(work: () => Promise<T>): Promise<T> {
@@ -222,7 +246,7 @@ export class DiskLayerStore implements LayerStore {
         throw new StorageError('BUSY', 'registering layers: another process published some of them meanwhile, and a stream cannot be read twice', { op: 'register', hint: 'try again' })
       }
       const below = top === undefined ? undefined : await this.get(top)
-      await this.#checkDepth(result.length - 1 + rest.length + (parent === undefined ? 0 : (await this.chain(parent)).length))
+      await this.#checkDepth(layers.length + (parent === undefined ? 0 : (await this.chain(parent)).length))
       const staged = await stageLayers({ root: this.root, driver: this.driver, intent: operation.intent, signal: operation.signal }, rest, below?.cacheId, result.length)
       const published = await this.#publish(operation, staged, top)
       if (published === undefined) {
@@ -244,8 +268,8 @@ export class DiskLayerStore implements LayerStore {
   }
 
   async #checkDepth(depth: number): Promise<void> {
-    // Two more for a container's init and own layer.
-    const most = this.driver.supports.maxDepth - 2
+    // Below a container's own layer lies its init layer as well.
+    const most = this.driver.supports.maxDepth - 1
     if (depth > most) throw new StorageError('LIMIT_EXCEEDED', `max depth exceeded: ${depth} layers, and ${this.driver.name} carries ${most}`, { op: 'register', driver: this.driver.name })
   }
 
@@ -257,17 +281,33 @@ export class DiskLayerStore implements LayerStore {
       for (const diffId of diffIds) {
         if (diffId === undefined) break
         at = chainIdOf(at, diffId)
-        const layer = await this.find(at)
-        if (layer === undefined || !await this.driver.exists(layer.cacheId)) break
+        const layer = await this.#usable(at)
+        if (layer === undefined) break
         found.push(layer)
       }
-      const last = found.at(-1)
-      if (last !== undefined) operation.intent.note('hold', [last.chainId])
+      const held = found.at(-1)?.chainId ?? top
+      if (held !== undefined) operation.intent.note('hold', [held])
       return found
     })
   }
 
-  /** Make staged layers visible, all or none. Undefined when one of them exists meanwhile. */
+  /**
+   * The layer, unless it is not there or nothing is left of it but its files: then it does not stand in the way of a new one, as it does in
+   * dockerd (moby#44909). @throws CORRUPT when its files are damaged and the driver may still have its content
+   */
+  async #usable(chainId: ChainId): Promise<Layer | undefined> {
+    try {
+      const layer = readLayer(this.root, chainId)
+      return layer !== undefined && await this.driver.exists(layer.cacheId) ? layer : undefined
+    } catch (error) {
+      if (!StorageError.is(error, 'CORRUPT')) throw error
+      const id = cacheIdIn(layerDb.layer(this.root, chainId))
+      if (isLayerId(id) && await this.driver.exists(id)) throw error
+      return undefined
+    }
+  }
+
+  /** Make staged layers visible, all or none. Undefined when the lowest exists meanwhile; what lies on one that does not is replaced. */
   async #publish(operation: RunningOperation, staged: readonly StagedLayer[], parent: ChainId | undefined): Promise<Layer[] | undefined> {
     const sync = this.root.durability !== 'none'
     const layers: Layer[] = []
@@ -276,7 +316,8 @@ export class DiskLayerStore implements LayerStore {
       const diffId = parseDigest(outcome.diffId)
       const chainId = chainIdOf(below, diffId)
       const layer: Layer = { chainId, diffId, cacheId, sizeBytes: outcome.sizeBytes, ...(below === undefined ? {} : { parent: below }) }
-      writeLayerFiles(writeSet, layer, sync)
+      // What syncfs covers below needs no sync of its own.
+      writeLayerFiles(writeSet, layer, this.root.durability === 'metadata')
       layers.push(layer)
       below = chainId
     }
@@ -285,9 +326,13 @@ export class DiskLayerStore implements LayerStore {
       await runJob<readonly string[], void>(syncModule, 'syncFileSystemsJob', [this.root.path, (await this.driver.content((staged[0] as StagedLayer).cacheId)).path])
     }
     operation.intent.note('published', layers.map(layer => layer.chainId))
-    const made = await this.#lock.run(() => {
-      if (layers.some(layer => fs.existsSync(layerDb.layer(this.root, layer.chainId)))) return false
-      for (const [i, layer] of layers.entries()) fs.renameSync((staged[i] as StagedLayer).writeSet, layerDb.layer(this.root, layer.chainId))
+    const made = await this.#lock.run(async () => {
+      const [lowest] = layers
+      if (lowest === undefined || await this.#usable(lowest.chainId) !== undefined) return false
+      for (const [i, { chainId }] of layers.entries()) {
+        this.#setAside(operation, [chainId].filter(id => fs.existsSync(layerDb.layer(this.root, id))))
+        fs.renameSync((staged[i] as StagedLayer).writeSet, layerDb.layer(this.root, chainId))
+      }
       return true
     })
     if (!made) return undefined
@@ -304,7 +349,8 @@ export class DiskLayerStore implements LayerStore {
   }
 
   async #release(chainId: ChainId, exceptIntent: string | undefined): Promise<Layer[]> {
-    return await this.run('release', async operation => {
+    const operation = new RunningOperation('release', undefined, Intent.begin(this.root, 'release'), this.#lock)
+    return await this.#perform(operation, async () => {
       const removed = await this.#lock.run(() => this.#unlist(chainId, exceptIntent, operation))
       if (removed.length > 0 && this.root.durability !== 'none') await syncDirectory(layerDb.layers(this.root))
       return removed
@@ -313,63 +359,57 @@ export class DiskLayerStore implements LayerStore {
 
   /** Take the layer and its parents out of the catalogue, as far as nothing refers to them; the operation's end deletes them. Under the lock. */
   async #unlist(chainId: ChainId, exceptIntent: string | undefined, operation: RunningOperation): Promise<Layer[]> {
-    const candidates: Layer[] = []
-    for (let next: ChainId | undefined = chainId; next !== undefined; next = candidates.at(-1)?.parent) {
-      const layer = await this.find(next)
-      if (layer === undefined) break
-      candidates.push(layer)
-    }
+    const candidates = this.#withParents(chainId)
     if (candidates.length === 0) return []
-    const needed = await this.#needed(exceptIntent)
-    const children = this.#childCounts()
-    const out: Layer[] = []
-    for (const layer of candidates) {
-      if (needed.has(layer.chainId) || (children.get(layer.chainId) ?? 0) > (out.length > 0 ? 1 : 0)) break
-      out.push(layer)
+    const referred = await referredLayers(this.root, this.#references)
+    const children = childCounts(this.root)
+    const unused = (held: ReadonlySet<ChainId>): Layer[] => {
+      const out: Layer[] = []
+      for (const layer of candidates) {
+        if (referred.has(layer.chainId) || held.has(layer.chainId) || (children.get(layer.chainId) ?? 0) > (out.length > 0 ? 1 : 0)) break
+        out.push(layer)
+      }
+      return out
     }
-    operation.intent.note('layer', out.map(layer => layer.cacheId))
-    for (const layer of out) {
-      // The name that dockerd gives a layer under removal, and cleans up itself.
-      const doomed = `${path.join(layerDb.layers(this.root), hexOf(layer.chainId))}-${randomBytes(32).toString('hex')}-removing`
-      operation.intent.note('path', [doomed])
-      fs.renameSync(layerDb.layer(this.root, layer.chainId), doomed)
-      operation.dropped.add(layer.cacheId)
+    const free = unused(new Set()).length
+    let out: Layer[]
+    for (;;) {
+      out = unused(heldLayers(this.root, exceptIntent))
+      const blocked = candidates[out.length]
+      if (out.length === free || blocked === undefined) break
+      // Only an operation keeps it: its end releases it. That end may fall between our look and our note, so look again.
+      const takeBack = deferRelease(this.root, blocked.chainId)
+      if (unused(heldLayers(this.root, exceptIntent)).length === out.length) break
+      takeBack()
     }
+    if (out.length === 0) return out
+    operation.intent.noteAll(out.flatMap(layer => [['layer', layer.cacheId], ['freed', layer.chainId]] as const))
+    this.#setAside(operation, out.map(layer => layer.chainId))
+    for (const layer of out) operation.dropped.add(layer.cacheId)
     return out
   }
 
-  /** Every layer that somebody refers to, parents included: images, containers, operations under way. */
-  async #needed(exceptIntent: string | undefined): Promise<Set<ChainId>> {
-    const needed = new Set<ChainId>()
-    const add = async (chainId: ChainId): Promise<void> => {
-      for (let next: ChainId | undefined = chainId; next !== undefined && !needed.has(next);) {
-        needed.add(next)
-        next = (await this.find(next))?.parent
+  /** The layer and its parents, as far as they can be read; topmost first. @throws CORRUPT for the layer itself */
+  #withParents(chainId: ChainId): Layer[] {
+    const found: Layer[] = []
+    for (let next: ChainId | undefined = chainId; next !== undefined; next = found.at(-1)?.parent) {
+      try {
+        const layer = readLayer(this.root, next)
+        if (layer === undefined) break
+        found.push(layer)
+      } catch (error) {
+        if (found.length === 0 || !StorageError.is(error, 'CORRUPT')) throw error
+        break
       }
     }
-    for (const source of this.#references) {
-      const ids = source()
-      if (Symbol.asyncIterator in ids) for await (const id of ids) await add(id)
-      else for (const id of await ids) await add(id)
-    }
-    for (const intent of allIntents(this.root)) {
-      if (intent.name === exceptIntent) continue
-      for (const id of [...intent.holds, ...intent.published]) await add(id)
-    }
-    return needed
+    return found
   }
 
-  #childCounts(): Map<ChainId, number> {
-    const counts = new Map<ChainId, number>()
-    for (const chainId of listChainIds(this.root)) {
-      try {
-        const parent = fs.readFileSync(path.join(layerDb.layer(this.root, chainId), 'parent'), 'utf8').trim() as ChainId
-        counts.set(parent, (counts.get(parent) ?? 0) + 1)
-      } catch (error) {
-        if (!isErrno(error, 'ENOENT')) throw error
-      }
-    }
-    return counts
+  /** Give layers' folders the name that dockerd gives a layer under removal, and cleans up itself; the operation's end deletes them. */
+  #setAside(operation: RunningOperation, chainIds: readonly ChainId[]): void {
+    const moves = chainIds.map(id => [layerDb.layer(this.root, id), `${path.join(layerDb.layers(this.root), hexOf(id))}-${randomBytes(32).toString('hex')}-removing`] as const)
+    operation.intent.note('path', moves.map(([, doomed]) => doomed))
+    for (const [dir, doomed] of moves) fs.renameSync(dir, doomed)
   }
 
   #mustWrite(op: string): void {

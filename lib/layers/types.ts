@@ -52,6 +52,11 @@ export interface Operation {
   temporary(path: string): Promise<void>
   /** Keep the layer, and so its parents, from being removed until the operation ends. */
   hold(chainId: ChainId): Promise<void>
+  /**
+   * Say that something is about to stop referring to the layer: when the operation ends, or after a crash, the layer and its parents go as far as
+   * nothing else refers to them.
+   */
+  letGo(chainId: ChainId): Promise<void>
 }
 
 export interface LayerStore {

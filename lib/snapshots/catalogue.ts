@@ -36,9 +36,16 @@ export interface CatalogueOptions {
 }
 
 export class Catalogue {
-  readonly #db: RootDatabase<Buffer, Buffer>
+  readonly #open: RootDatabase<Buffer, Buffer>
+  #closed = false
 
-  constructor(db: RootDatabase<Buffer, Buffer>) { this.#db = db }
+  constructor(db: RootDatabase<Buffer, Buffer>) { this.#open = db }
+
+  get #db(): RootDatabase<Buffer, Buffer> {
+    // LMDB does not look: a call on a closed file ends the process.
+    if (this.#closed) throw new StorageError('CLOSED', 'the snapshotter is closed', { op: 'snapshots' })
+    return this.#open
+  }
 
   /**
    * Open the catalogue in `dir`, made when missing. Undefined when it is to be read only and there is none.
@@ -266,7 +273,8 @@ export class Catalogue {
   }
 
   async close(): Promise<void> {
-    await this.#db.close()
+    this.#closed = true
+    await this.#open.close()
   }
 
   // ---- inside a transaction or after a reset -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import { syncModule } from '../layers/sync-job.ts'
 import { wallClockNs } from '../sys/clock.ts'
 import { fileSystemName } from '../sys/statfs.ts'
 import { runJob } from '../sys/threads.ts'
-import { alreadyExists, Catalogue, notFound } from './catalogue.ts'
+import { Catalogue, notFound } from './catalogue.ts'
 import { parseFilters } from './filter.ts'
 import { checkKey, checkLabels, updateLabels } from './labels.ts'
 import { clearMounts, mountAt } from './mounted.ts'
@@ -27,6 +27,8 @@ export interface SnapshotterParts {
   readonly layers: DiskLayerStore
 }
 
+interface LayerRoot { readonly kind: 'branch' | 'tree'; readonly uid: number; readonly gid: number; readonly mode: number }
+
 /**
  * Snapshots over one driver and data root. Several processes may use one root at once. Nothing is loaded or written before the first call.
  * Errors of all methods: CLOSED after close, READ_ONLY, PREREQUISITE_MISSING without the package lmdb, CORRUPT.
@@ -39,10 +41,11 @@ export class Snapshotter implements AsyncDisposable {
   readonly #usages: UsageCache
   /** What lies in memory survives no power cut, whatever is synced. */
   readonly #volatile: boolean
+  readonly #roots = new Map<LayerId, LayerRoot>()
   #catalogue: Catalogue | undefined
   #session: Session | undefined
   #sweep: Promise<void> = Promise.resolve()
-  #sweeping: Promise<void> | undefined
+  #sweepWanted = false
   #mounted = 0
   #closed = false
 
@@ -82,67 +85,69 @@ export class Snapshotter implements AsyncDisposable {
     const above = catalogue.checkNew({ ...wanted, parentRef: '' }, this.#isImageLayer)
     const session = this.#begun()
     const id = session.next()
-    const finish = async (parentRef: string, parentLayer: LayerId | undefined): Promise<readonly Mount[]> => {
+    let made: SnapshotRecord | undefined
+    const finish = async (parentRef: string, parentLayer: LayerId | undefined): Promise<SnapshotRecord> => {
       const ownLayer = kind === 'active' || parentLayer === undefined
       if (ownLayer) await this.#layOut(id, parentLayer)
       const nowNs = wallClockNs()
       const record: SnapshotRecord = { ...wanted, kind, labels, id, ownLayer, parentRef, createdNs: nowNs, updatedNs: nowNs }
-      try {
-        catalogue.create(record, this.#isImageLayer)
-      } catch (error) {
-        if (ownLayer) await this.#driver.remove(id)
-        throw error
-      }
-      return await this.#mountsOf(record)
+      catalogue.create(record, this.#isImageLayer)
+      return made = record
     }
     try {
-      let mounts: readonly Mount[]
-      if (above !== undefined) mounts = await finish(above.id, above.id)
-      else if (parent === undefined) mounts = await finish('', undefined)
+      if (above !== undefined) await finish(above.id, above.id)
+      else if (parent === undefined) await finish('', undefined)
       else {
-        mounts = await this.#layers.run('prepare-snapshot', async operation => {
+        await this.#layers.run('prepare-snapshot', async operation => {
           await operation.hold(parent as ChainId)
           const layer = await this.#layers.find(parent as ChainId)
           if (layer === undefined) throw notFound(parent, 'parent snapshot')
-          return await finish(layer.chainId, layer.cacheId)
+          await finish(layer.chainId, layer.cacheId)
         })
       }
-      session.settled(id)
-      return mounts
     } catch (error) {
-      await this.#undo(session, id)
+      // Only a failed removal leaves the id to the session, and so to whoever comes after this process.
+      if (made === undefined) await this.#driver.remove(id)
+      session.settled(id)
       // The driver's complaint about a layer that somebody removed meanwhile is the caller's NOT_FOUND.
-      if (above !== undefined && catalogue.find(parent ?? '')?.id !== above.id) throw notFound(parent ?? '', 'parent snapshot')
+      if (above !== undefined && catalogue.find(above.name)?.id !== above.id) throw notFound(above.name, 'parent snapshot')
       throw asStorageError(error, `preparing snapshot ${key}`, { op: 'prepare', key })
     }
+    session.settled(id)
+    return await this.#mountsOf(made as SnapshotRecord)
   }
 
   async #layOut(id: LayerId, parent: LayerId | undefined): Promise<void> {
     await this.#driver.create(id, { writable: true, ...(parent === undefined ? {} : { parent }) })
     if (parent === undefined) return
-    const content = await this.#driver.content(id)
-    if (content.kind === 'tree') {
+    const below = await this.#rootOf(parent)
+    if (below.kind === 'tree') {
       // A copy that is not on the device may be an empty tree after a power cut, under a snapshot that was acknowledged.
-      await this.#syncData(content.path)
+      if (this.#syncsData) await this.#syncData((await this.#driver.content(id)).path)
       return
     }
     // The upper directory's own attributes are what the mount's root shows.
-    const below = content.lowers[0]
-    if (below === undefined) return
-    const { uid, gid, mode } = fs.statSync(below)
-    if (uid !== 0 || gid !== 0) fs.chownSync(content.path, uid, gid)
-    if ((mode & 0o7777) !== 0o755) fs.chmodSync(content.path, mode & 0o7777)
+    const { uid, gid, mode } = below
+    if (uid === 0 && gid === 0 && mode === 0o755) return
+    const { path: dir } = await this.#driver.content(id)
+    fs.chownSync(dir, uid, gid)
+    fs.chmodSync(dir, mode)
   }
 
-  /** Nothing of the id is left, or its session still says that it is being made. */
-  async #undo(session: Session, id: LayerId): Promise<void> {
-    if ([...this.#write('prepare').ids()].includes(id)) return session.settled(id)
-    await this.#driver.remove(id)
-    session.settled(id)
+  /** What a child's root takes over. Kept, since a committed layer does not change and asking an overlay costs a call per layer below. */
+  async #rootOf(layer: LayerId): Promise<LayerRoot> {
+    const known = this.#roots.get(layer)
+    if (known !== undefined) return known
+    const content = await this.#driver.content(layer)
+    const { uid, gid, mode } = fs.statSync(content.path)
+    const root = { kind: content.kind, uid, gid, mode: mode & 0o7777 }
+    if (this.#roots.size >= 1024) this.#roots.clear()
+    this.#roots.set(layer, root)
+    return root
   }
 
   async #syncData(dir: string): Promise<void> {
-    if (this.#root.durability === 'full' && !this.#volatile) await runJob<readonly string[], void>(syncModule, 'syncFileSystemsJob', [dir])
+    await runJob<readonly string[], void>(syncModule, 'syncFileSystemsJob', [dir])
   }
 
   /**
@@ -157,7 +162,7 @@ export class Snapshotter implements AsyncDisposable {
     const labels = checkLabels(options.labels)
     const wanted = { ...options, labels }
     const active = catalogue.checkCommit(name, key, wanted, this.#isImageLayer)
-    if (this.#root.durability === 'full' && !this.#volatile) await this.#syncData((await this.#driver.content(active.id)).path)
+    if (this.#syncsData) await this.#syncData((await this.#driver.content(active.id)).path)
     const { id } = catalogue.commit(name, key, wanted, wallClockNs(), this.#isImageLayer)
     this.#usages.later(id, usage => { if (!this.#closed) this.#catalogue?.setUsage(name, id, usage) })
   }
@@ -285,21 +290,20 @@ export class Snapshotter implements AsyncDisposable {
   async cleanup(): Promise<void> {
     const catalogue = this.#write('clean up')
     await this.#recoverSessions(catalogue)
-    // What runs may have looked before the last removal.
-    await this.#sweeping
     await this.#emptyTrash(catalogue)
   }
 
-  /** Deletes in the background, one run at a time; a failure is cleanup()'s to report. */
+  /** Deletes in the background; a failure is cleanup()'s to report. */
   #startSweep(): void {
-    if (this.#sweeping !== undefined) return
-    const run = new Promise<void>(resolve => setImmediate(resolve)).then(async () => {
-      this.#sweeping = undefined
-      if (!this.#closed && this.#catalogue !== undefined) await this.#emptyTrash(this.#catalogue)
+    if (this.#sweepWanted) return
+    this.#sweepWanted = true
+    setImmediate(() => {
+      this.#sweepWanted = false
+      if (!this.#closed && this.#catalogue !== undefined) this.#emptyTrash(this.#catalogue).catch(() => undefined)
     })
-    this.#sweeping = run.catch(() => undefined)
   }
 
+  /** One run at a time; each sees what was removed before its turn. */
   #emptyTrash(catalogue: Catalogue): Promise<void> {
     const work = this.#sweep.then(async () => {
       const { layers, images } = catalogue.trash()
@@ -369,7 +373,6 @@ export class Snapshotter implements AsyncDisposable {
     if (this.#closed) return
     this.#closed = true
     await this.#usages.close()
-    await this.#sweeping
     await this.#sweep
     this.#session?.close()
     await this.#catalogue?.close()
@@ -410,6 +413,7 @@ export class Snapshotter implements AsyncDisposable {
     return this.#catalogue = catalogue
   }
 
+  get #syncsData(): boolean { return this.#root.durability === 'full' && !this.#volatile }
   get #sync(): boolean { return this.#root.durability !== 'none' && !this.#volatile }
 
   #begun(): Session {
@@ -424,5 +428,3 @@ function infoOf({ name, kind, parent, labels, createdNs, updatedNs }: SnapshotRe
 function closed(): StorageError {
   return new StorageError('CLOSED', 'the snapshotter is closed', { op: 'snapshots' })
 }
-
-export { alreadyExists }

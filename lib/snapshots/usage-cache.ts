@@ -1,17 +1,20 @@
 // Disk use of snapshots without walking a tree on the caller's time more than must be: what is committed is counted once, one at a time
 // in the background; what is active is counted when asked, and the answer serves for a while that grows with what it cost.
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Usage } from '../driver.ts'
 import type { LayerId } from '../ids.ts'
 
 /** An answer serves for this many times the time that it took: polling costs a twentieth of one processor at most. */
 const reuse = 20
+const settleMs = 200
 
 export class UsageCache {
   readonly #count: (id: LayerId) => Promise<Usage>
   readonly #answers = new Map<LayerId, { readonly usage: Usage; readonly untilMs: number }>()
   readonly #running = new Map<LayerId, Promise<Usage>>()
   #background: Promise<void> = Promise.resolve()
+  readonly #stop = new AbortController()
   #closed = false
 
   constructor(count: (id: LayerId) => Promise<Usage>) { this.#count = count }
@@ -42,6 +45,8 @@ export class UsageCache {
   later(id: LayerId, keep: (usage: Usage) => void): void {
     this.forget(id)
     this.#background = this.#background.then(async () => {
+      // Out of the way of whoever unpacks an image: layer after layer is committed within moments.
+      if (!this.#closed) await sleep(settleMs, undefined, { ref: false, signal: this.#stop.signal }).catch(() => undefined)
       if (this.#closed) return
       try {
         keep(await this.#count(id))
@@ -59,6 +64,7 @@ export class UsageCache {
   /** What waits is dropped; what runs is waited for. */
   async close(): Promise<void> {
     this.#closed = true
+    this.#stop.abort()
     await this.#background
   }
 }

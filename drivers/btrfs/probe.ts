@@ -1,0 +1,54 @@
+// Can btrfs work with its home here? Found out by making, snapshotting and removing a subvolume. Leaves nothing behind.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import type { ProbeResult, Supports } from '../../lib/driver.ts'
+import { errnoOf } from '../../lib/errors.ts'
+import { createSubvolume, destroySubvolume, snapshotSubvolume, subvolumeInfo } from '../../lib/sys/btrfs.ts'
+import { nativeReason } from '../../lib/sys/native.ts'
+import { privileges } from '../../lib/sys/privileges.ts'
+import { fileSystemName } from '../../lib/sys/statfs.ts'
+
+export const supportsHere: Supports = {
+  nativeMounts: false, // a layer is a directory, and its mount a bind
+  independentLayers: false, // a snapshot takes what its parent holds at that moment
+  maxDepth: Number.MAX_SAFE_INTEGER, quota: true, ownership: true,
+}
+
+/** Never throws: see DriverModule.probe. */
+export async function probe(home: string): Promise<ProbeResult> {
+  if (nativeReason !== undefined) return no('PREREQUISITE_MISSING', `btrfs needs native calls: ${nativeReason}`, 'install the optional package koffi')
+  if (!privileges().mount || privileges().userNamespace) return no('PREREQUISITE_MISSING', 'btrfs needs CAP_SYS_ADMIN in the initial user namespace to remove subvolumes and to search trees', 'run as root, or use another driver')
+  const base = nearestExisting(home)
+  const fileSystem = fileSystemName(base)
+  if (fileSystem !== 'btrfs') return no('PREREQUISITE_MISSING', `${base} lies on ${fileSystem}, not on btrfs`, 'put the data root on a btrfs file system, or use overlay2')
+  let dir: string
+  try {
+    dir = fs.mkdtempSync(path.join(base, '.btrfs-probe-'))
+  } catch (error) {
+    return no('PREREQUISITE_MISSING', `btrfs cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
+  }
+  const made: string[] = []
+  try {
+    const [one, two] = [path.join(dir, 'subvolume'), path.join(dir, 'snapshot')]
+    createSubvolume(one)
+    made.push(one)
+    snapshotSubvolume(one, two)
+    made.push(two)
+    subvolumeInfo(two)
+    return { ok: true, supports: supportsHere }
+  } catch (error) {
+    return no('NOT_SUPPORTED', `btrfs cannot be used in ${base}: ${(error as Error).message}`, 'Linux 5.7 or later is needed')
+  } finally {
+    for (const subvolume of made) destroySubvolume(subvolume)
+    fs.rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+function no(code: Extract<ProbeResult, { ok: false }>['code'], reason: string, hint: string): ProbeResult {
+  return { ok: false, code, reason, hint }
+}
+
+function nearestExisting(dir: string): string {
+  return fs.existsSync(dir) ? dir : nearestExisting(path.dirname(dir))
+}
