@@ -14,8 +14,11 @@ export interface Mount {
   readonly options: readonly string[]
 }
 
-/** How a deletion is written down in a layer's own content. `none`: the content is a complete tree. */
-export type WhiteoutFormat = 'overlay' | 'aufs' | 'none'
+/**
+ * How a deletion is written down in a branch. `overlay`: 0:0 devices and the opaque xattr. `aufs`: files named `.wh.NAME`, and `.wh..wh..opq`. `fuse-overlayfs`
+ * writes either, as it may, and keeps files of both kinds; layers are applied to it as to overlay.
+ */
+export type WhiteoutFormat = 'overlay' | 'aufs' | 'fuse-overlayfs'
 
 /** Where a layer's content lies, so that lib/diff can apply and read it without mounting. */
 export type LayerContent =
@@ -23,7 +26,7 @@ export type LayerContent =
       /** The layer's own changes only; what is below is in `lowers`. */
       readonly kind: 'branch'
       readonly path: string
-      readonly whiteouts: 'overlay' | 'aufs'
+      readonly whiteouts: WhiteoutFormat
       /** Overlay keeps its marks under `trusted.overlay.` or, in a user namespace, `user.overlay.`. */
       readonly xattrPrefix: 'trusted.overlay.' | 'user.overlay.'
       /** The branches below, nearest first. */
@@ -94,6 +97,10 @@ export interface Driver {
    * layers are plain directories, undefined: then `mounts()` gives one bind whose source is used as it is.
    */
   mountpoint?(id: LayerId): string
+  /** Those folders belong to the layout, made by `create`; otherwise they are made for a mount and removed after it. Default false. */
+  readonly keepsMountpoints?: boolean
+  /** A mount of the layer at `target` is about to be taken down: write out what the file system keeps back until then. Never throws for its failure. */
+  unmounting?(id: LayerId, target: string): void
   /**
    * Where the file system can tell, for a complete tree: the names, bytes below the root without a leading slash, outside which the layer does not
    * differ from `content().parentPath`. May name more than differs, never less; the library compares what is named, so that a diff costs what

@@ -78,7 +78,9 @@ export function codeForErrno(errno: string): Code {
 /** The kernel's name for an error thrown by Node's fs or by this library (`ENOENT`), or undefined. */
 export function errnoOf(error: unknown): string | undefined {
   if (StorageError.is(error)) return error.info.errno
-  const code = (error as { code?: unknown } | null)?.code
+  const { code, errno } = (error ?? {}) as { code?: unknown; errno?: unknown }
+  // libuv has no name for EDQUOT, the one error of its kind that storage meets.
+  if (code === 'UNKNOWN' && errno === -122) return 'EDQUOT'
   // libuv calls number 95 ENOTSUP, the kernel's manual pages and lib/sys EOPNOTSUPP: one number, one name.
   if (code === 'ENOTSUP') return 'EOPNOTSUPP'
   return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined

@@ -36,6 +36,8 @@ export interface SelectOptions {
   readonly driver?: string | undefined
   /** The environment's DOCKER_DRIVER. It wins over nothing but the automatic choice. */
   readonly environment?: string | undefined
+  /** Nothing is tried, as trying writes: the root tells which driver it belongs to. Default false. */
+  readonly readOnly?: boolean
 }
 
 /** @throws NOT_SUPPORTED, PREREQUISITE_MISSING, INCOMPATIBLE_FILESYSTEM, FAILED_PRECONDITION (several drivers were used here) */
@@ -45,9 +47,9 @@ export async function selectDriver(options: SelectOptions): Promise<DriverChoice
   const asked = options.driver ?? options.environment
   if (asked !== undefined && asked !== '') {
     const module = byName.get(asked) ?? absent(asked)
-    await mustWork(module, home(asked))
+    if (options.readOnly !== true) await mustWork(module, home(asked))
     const reason = options.driver === undefined ? `the environment variable DOCKER_DRIVER names ${asked}` : `${asked} was asked for`
-    return { name: asked, module, reason, others: await reasonsAgainst(options.modules, home, asked) }
+    return { name: asked, module, reason, others: await reasonsAgainst(options, home, asked) }
   }
 
   const order = [...driverPriority, ...byName.keys()].filter((name, i, all) => all.indexOf(name) === i)
@@ -60,8 +62,13 @@ export async function selectDriver(options: SelectOptions): Promise<DriverChoice
   const [before] = prior
   if (before !== undefined) {
     const module = byName.get(before) ?? absent(before)
-    await mustWork(module, home(before))
-    return { name: before, module, reason: `${home(before)} holds layers already`, others: await reasonsAgainst(options.modules, home, before) }
+    if (options.readOnly !== true) await mustWork(module, home(before))
+    return { name: before, module, reason: `${home(before)} holds layers already`, others: await reasonsAgainst(options, home, before) }
+  }
+  if (options.readOnly === true) {
+    const module = isUsed(home('vfs')) ? byName.get('vfs') : undefined
+    if (module === undefined) throw new StorageError('NOT_FOUND', `${options.root} holds no layers of any driver`, { op: 'open', path: options.root, hint: 'open it for writing once, or name the driver' })
+    return { name: 'vfs', module, reason: `${home('vfs')} is the only one that holds layers`, others: await reasonsAgainst(options, home, 'vfs') }
   }
 
   const others: { name: string; reason: string }[] = []
@@ -90,10 +97,11 @@ async function mustWork(module: DriverModule, home: string): Promise<void> {
   if (!probe.ok) throw new StorageError(probe.code satisfies ProbeFailure, `${module.name}: ${probe.reason}`, { driver: module.name, path: home, hint: probe.hint })
 }
 
-async function reasonsAgainst(modules: readonly DriverModule[], home: (name: string) => string, chosen: string): Promise<{ name: string; reason: string }[]> {
+async function reasonsAgainst({ modules, readOnly }: SelectOptions, home: (name: string) => string, chosen: string): Promise<{ name: string; reason: string }[]> {
   const others: { name: string; reason: string }[] = []
   for (const module of modules) {
     if (module.name === chosen) continue
+    if (readOnly === true) { others.push({ name: module.name, reason: 'not tried, as the root is open read-only' }); continue }
     const probe = await module.probe(home(module.name))
     others.push({ name: module.name, reason: probe.ok ? `would work, but ${chosen} was given` : probe.reason })
   }

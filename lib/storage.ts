@@ -6,6 +6,7 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ContainerStore } from './containers/index.ts'
 import type { Driver, DriverModule, StatusEntry } from './driver.ts'
 import { asStorageError, StorageError } from './errors.ts'
@@ -141,9 +142,9 @@ interface StorageParts {
 export async function openStorage(options: OpenOptions & { readonly drivers: readonly DriverModule[] }): Promise<Storage> {
   const root = prepareRoot(options.root ?? defaultRoot(), options.readOnly === true)
   // dockerd holds this lock for as long as it runs (bbolt locks its file).
-  const readOnlyReason = isLocked(path.join(root, 'volumes', 'metadata.db')) ? 'a running dockerd holds the lock on volumes/metadata.db' : options.readOnly === true ? 'asked for' : undefined
+  const readOnlyReason = await isHeld(path.join(root, 'volumes', 'metadata.db')) ? 'a running dockerd holds the lock on volumes/metadata.db' : options.readOnly === true ? 'asked for' : undefined
   const readOnly = readOnlyReason !== undefined
-  const choice = await selectDriver({ root, modules: options.drivers, driver: options.driver, environment: process.env['DOCKER_DRIVER'] })
+  const choice = await selectDriver({ root, modules: options.drivers, driver: options.driver, environment: process.env['DOCKER_DRIVER'], readOnly })
   const pairs = options.storageOptions ?? []
   const driver = await choice.module.open({ home: path.join(root, choice.name), options: choice.module.parseOptions(pairs), readOnly })
   try {
@@ -160,6 +161,15 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
     await driver.close()
     throw error
   }
+}
+
+/** Locked, and not only for a moment, as by another process of ours. */
+async function isHeld(file: string): Promise<boolean> {
+  for (let tries = 5; isLocked(file); tries--) {
+    if (tries === 0) return true
+    await sleep(20)
+  }
+  return false
 }
 
 /** Absolute and without links, since paths in it go into mounts. */

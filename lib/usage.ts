@@ -86,7 +86,7 @@ export async function diskUsage(storage: Storage): Promise<DiskUsage> {
   const sum = (list: readonly { readonly sizeBytes: number }[]): number => list.reduce((total, { sizeBytes }) => total + sizeBytes, 0)
   return {
     rows: [
-      { type: 'Images', total: images.length, active: inUse.size, sizeBytes: sizeOf(all), reclaimableBytes: sizeOf(all) - sizeOf(kept) },
+      { type: 'Images', total: images.length, active: images.filter(image => image.containers > 0).length, sizeBytes: sizeOf(all), reclaimableBytes: sizeOf(all) - sizeOf(kept) },
       { type: 'Containers', total: containers.length, active: containers.length - idle.length, sizeBytes: sum(containers), reclaimableBytes: sum(idle) },
       ...(orphans.length === 0 ? [] : [{ type: 'Layers without image' as const, total: orphans.length, active: 0, sizeBytes: sizeOf(orphans), reclaimableBytes: sizeOf(orphans) }]),
     ],

@@ -23,6 +23,9 @@ interface Inode {
   readonly allocatedBytes: number
   readonly links: number
   readonly isDirectory: boolean
+  /** Size, owner, mode, times and the like as bytes: all but the transaction and the time of the last read. */
+  readonly state: Buffer
+  readonly readTime: Buffer
 }
 
 interface Name { readonly parent: bigint; readonly name: Buffer }
@@ -102,9 +105,10 @@ class FileTree {
   }
 }
 
-/** struct btrfs_inode_item */
+/** struct btrfs_inode_item: generation, transid, size, nbytes, block group, nlink, uid, gid, mode, …, atime at 112, ctime, mtime, otime. */
 function parseInode(data: Buffer): Inode {
   return {
+    state: Buffer.concat([data.subarray(16, 112), data.subarray(124, 160)]), readTime: Buffer.from(data.subarray(112, 124)),
     born: data.readBigUInt64LE(0), touched: data.readBigUInt64LE(8), allocatedBytes: Number(data.readBigUInt64LE(24)), links: data.readUInt32LE(40),
     isDirectory: (data.readUInt32LE(52) & S_IFMT) === S_IFDIR,
   }
@@ -145,6 +149,7 @@ function findChanged(upper: FileTree, lower: FileTree, since: bigint): Uint8Arra
   const directories = new Set<bigint>()
   for (const [tree, inodes] of [[upper, touched], [lower, below]] as const) {
     for (const [ino, inode] of inodes) {
+      if (inode.born < since && wasOnlyRead(inode, (tree === upper ? lower : upper).inode(ino), since)) continue
       add(tree.paths(ino))
       if (inode.isDirectory) directories.add(ino)
     }
@@ -164,6 +169,14 @@ function findChanged(upper: FileTree, lower: FileTree, since: bigint): Uint8Arra
 }
 const nul = Buffer.alloc(1)
 
+/**
+ * Touched, but for a time of reading, in this subvolume or in both: the time of the last change, which cannot be set back, is the same. Nothing different at
+ * all, and the other one not touched, is a write within one tick of the clock.
+ */
+function wasOnlyRead(inode: Inode, other: Inode | undefined, since: bigint): boolean {
+  return other !== undefined && other.state.equals(inode.state) && (other.touched >= since || !other.readTime.equals(inode.readTime))
+}
+
 /** A directory that was moved is new by its name with all that is in it: other names of files inside, elsewhere and untouched, become links to it. */
 function addLinksInside(tree: FileTree, moved: readonly bigint[], add: (paths: readonly Buffer[]) => void): void {
   const seen = new Set<bigint>()
@@ -179,16 +192,19 @@ function addLinksInside(tree: FileTree, moved: readonly bigint[], add: (paths: r
   }
 }
 
-/** Inodes touched since the snapshot was taken, all of them for a subvolume that is none, and the bytes allocated to them. */
+/** Inodes changed since the snapshot was taken, all of them for a subvolume that is none, and the bytes allocated to them. */
 export function subvolumeUsageJob(path: string): Usage {
   syncFileSystem(path)
   const info = subvolumeInfo(path)
   if (info === undefined) return { sizeBytes: 0, inodes: 0 }
   const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
   try {
+    const parent = info.parentUuid === undefined ? undefined : findSubvolume(fd, info.parentUuid)
+    const before = parent === undefined ? undefined : new FileTree(fd, parent.id)
+    const since = info.parentUuid === undefined ? 0n : info.originTransid + 1n
     let sizeBytes = 0, inodes = 0
-    for (const [, inode] of new FileTree(fd, info.id).touched(info.parentUuid === undefined ? 0n : info.originTransid + 1n)) {
-      if (inode.links === 0) continue
+    for (const [ino, inode] of new FileTree(fd, info.id).touched(since)) {
+      if (inode.links === 0 || inode.born < since && wasOnlyRead(inode, before?.inode(ino), since)) continue
       sizeBytes += inode.allocatedBytes
       inodes++
     }

@@ -118,7 +118,7 @@ class Overlay2 implements Driver {
 
   /** The layer's diff directory. @throws NOT_FOUND */
   #existing(id: LayerId): string {
-    if (id === linkFolder || !fs.existsSync(this.#layout.dir(id))) throw notFound(id)
+    if (id === linkFolder || !fs.existsSync(this.#layout.dir(id))) throw notFound(this.#layout, id)
     return this.#layout.diff(id)
   }
 

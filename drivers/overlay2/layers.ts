@@ -29,30 +29,30 @@ export const maxDepth = 499
 export async function createLayer(layout: Layout, id: LayerId, options: CreateOptions, durable: boolean): Promise<void> {
   const { parent } = options
   const lower = parent === undefined ? undefined : lowerOf(layout, id, parent)
-  if (fs.existsSync(layout.dir(id))) throw alreadyExists(id)
+  if (fs.existsSync(layout.dir(id))) throw alreadyExists(layout, id)
   const staging = path.join(layout.home, stagingName(id))
   try {
     fs.mkdirSync(staging, 0o710)
   } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw asStorageError(error, `overlay2: creating layer ${id}`, { driver: 'overlay2', op: 'create', key: id })
-    throw new StorageError('ALREADY_EXISTS', `overlay2: layer ${id} is being created, or a crash left it half made`,
-      { driver: 'overlay2', op: 'create', key: id, path: staging, hint: 'remove the layer to clear what a crash left' })
+    if (!isErrno(error, 'EEXIST')) throw asStorageError(error, `${layout.driver}: creating layer ${id}`, { driver: layout.driver, op: 'create', key: id })
+    throw new StorageError('ALREADY_EXISTS', `${layout.driver}: layer ${id} is being created, or a crash left it half made`,
+      { driver: layout.driver, op: 'create', key: id, path: staging, hint: 'remove the layer to clear what a crash left' })
   }
   const link = newLinkName()
   try {
     fs.chmodSync(staging, 0o710)
     makeDirectory(path.join(staging, 'diff'), 0o755)
-    if (lower !== undefined) makeDirectory(path.join(staging, 'work'), 0o700)
+    if (lower !== undefined) makeDirectory(path.join(staging, 'work'), layout.workMode)
     const writes = [write(path.join(staging, 'link'), link, durable)]
     if (lower !== undefined) writes.push(write(path.join(staging, 'lower'), lower, durable))
     await Promise.all(writes)
     fs.symlinkSync(`../${id}/diff`, layout.link(link))
     if (parent !== undefined) markCommitted(layout, parent)
-    publish(staging, layout.dir(id), id)
+    publish(layout, staging, id)
   } catch (error) {
     fs.rmSync(layout.link(link), { force: true })
     removeTreeSync(staging)
-    throw asStorageError(error, `overlay2: creating layer ${id}`, { driver: 'overlay2', op: 'create', key: id })
+    throw asStorageError(error, `${layout.driver}: creating layer ${id}`, { driver: layout.driver, op: 'create', key: id })
   }
   if (durable) await Promise.all([syncDirectory(layout.home), syncDirectory(path.join(layout.home, linkFolder))])
 }
@@ -60,14 +60,14 @@ export async function createLayer(layout: Layout, id: LayerId, options: CreateOp
 function lowerOf(layout: Layout, id: LayerId, parent: LayerId): string {
   const lowers = [readLink(layout, parent), ...readLowers(layout, parent)]
   if (lowers.length > maxDepth) {
-    throw new StorageError('LIMIT_EXCEEDED', `overlay2: creating layer ${id} on ${parent}: max depth exceeded: ${lowers.length} layers below, ${maxDepth} are possible`,
-      { driver: 'overlay2', op: 'create', key: id, hint: 'squash some of the layers' })
+    throw new StorageError('LIMIT_EXCEEDED', `${layout.driver}: creating layer ${id} on ${parent}: max depth exceeded: ${lowers.length} layers below, ${maxDepth} are possible`,
+      { driver: layout.driver, op: 'create', key: id, hint: 'squash some of the layers' })
   }
   return lowers.map(name => `${linkFolder}/${name}`).join(':')
 }
 
-function alreadyExists(id: LayerId): StorageError {
-  return new StorageError('ALREADY_EXISTS', `overlay2: layer ${id} already exists`, { driver: 'overlay2', op: 'create', key: id, errno: 'EEXIST' })
+function alreadyExists(layout: Layout, id: LayerId): StorageError {
+  return new StorageError('ALREADY_EXISTS', `${layout.driver}: layer ${id} already exists`, { driver: layout.driver, op: 'create', key: id, errno: 'EEXIST' })
 }
 
 /** mkdir and chmod, as the umask of the process is not ours to set. */
@@ -94,11 +94,11 @@ function markCommitted(layout: Layout, parent: LayerId): void {
   }
 }
 
-function publish(staging: string, dir: string, id: LayerId): void {
+function publish(layout: Layout, staging: string, id: LayerId): void {
   try {
-    rename2(staging, dir, RENAME_NOREPLACE)
+    rename2(staging, layout.dir(id), RENAME_NOREPLACE)
   } catch (error) {
-    if (isErrno(error, 'EEXIST')) throw alreadyExists(id)
+    if (isErrno(error, 'EEXIST')) throw alreadyExists(layout, id)
     throw error
   }
 }
@@ -113,8 +113,8 @@ export async function removeLayer(layout: Layout, id: LayerId): Promise<void> {
     if (fs.existsSync(layout.dir(id))) {
       // What is mounted would vanish under its users, and on a writable mount the removal would first be written into it.
       if (isMountpoint(layout.merged(id))) {
-        throw new StorageError('BUSY', `overlay2: removing layer ${id}: it is mounted at ${layout.merged(id)}`,
-          { driver: 'overlay2', op: 'remove', key: id, path: layout.merged(id), hint: 'unmount it first' })
+        throw new StorageError('BUSY', `${layout.driver}: removing layer ${id}: it is mounted at ${layout.merged(id)}`,
+          { driver: layout.driver, op: 'remove', key: id, path: layout.merged(id), hint: 'unmount it first' })
       }
       await finishRemoval(layout, gone)
       fs.renameSync(layout.dir(id), gone)
@@ -124,7 +124,7 @@ export async function removeLayer(layout: Layout, id: LayerId): Promise<void> {
   } catch (error) {
     // Somebody else removed it first.
     if (isErrno(error, 'ENOENT')) return
-    throw asStorageError(error, `overlay2: removing layer ${id}`, { driver: 'overlay2', op: 'remove', key: id })
+    throw asStorageError(error, `${layout.driver}: removing layer ${id}`, { driver: layout.driver, op: 'remove', key: id })
   }
 }
 

@@ -1,4 +1,5 @@
-// Where things lie in overlay2's home, to the byte as dockerd writes them, and the rules of names that dockerd does not know.
+// Where things lie in overlay2's home, to the byte as dockerd writes them, and the rules of names that dockerd does not know. fuse-overlayfs has
+// the same layout, but for the mode of `work`.
 
 import fs from 'node:fs'
 import { randomBytes } from 'node:crypto'
@@ -18,6 +19,9 @@ export const goneName = (id: LayerId): string => `.gone-${id}`
 
 export interface Layout {
   readonly home: string
+  /** The driver's name, for messages. */
+  readonly driver: string
+  readonly workMode: number
   dir(id: LayerId): string
   diff(id: LayerId): string
   work(id: LayerId): string
@@ -25,10 +29,10 @@ export interface Layout {
   link(name: string): string
 }
 
-export function layoutOf(home: string): Layout {
+export function layoutOf(home: string, driver = 'overlay2', workMode = 0o700): Layout {
   const dir = (id: LayerId): string => path.join(home, id)
   return {
-    home, dir,
+    home, driver, workMode, dir,
     diff: id => path.join(home, id, 'diff'),
     work: id => path.join(home, id, 'work'),
     merged: id => path.join(home, id, 'merged'),
@@ -55,10 +59,10 @@ export function readLink(layout: Layout, id: LayerId): string {
     text = fs.readFileSync(file, 'latin1')
   } catch (error) {
     if (!isErrno(error, 'ENOENT')) throw error
-    if (!fs.existsSync(layout.dir(id))) throw notFound(id)
-    throw corrupt(id, file, 'the file is missing')
+    if (!fs.existsSync(layout.dir(id))) throw notFound(layout, id)
+    throw corrupt(layout, id, file, 'the file is missing')
   }
-  if (!linkPattern.test(text)) throw corrupt(id, file, text === '' ? 'the file is empty' : `not a link name: ${JSON.stringify(text.slice(0, 40))}`)
+  if (!linkPattern.test(text)) throw corrupt(layout, id, file, text === '' ? 'the file is empty' : `not a link name: ${JSON.stringify(text.slice(0, 40))}`)
   return text
 }
 
@@ -74,7 +78,7 @@ export function readLowers(layout: Layout, id: LayerId): string[] {
   }
   return text.split(':').map(part => {
     const name = part.slice(linkFolder.length + 1)
-    if (!part.startsWith(`${linkFolder}/`) || !linkPattern.test(name)) throw corrupt(id, file, text === '' ? 'the file is empty' : `not a list of links: ${JSON.stringify(part.slice(0, 40))}`)
+    if (!part.startsWith(`${linkFolder}/`) || !linkPattern.test(name)) throw corrupt(layout, id, file, text === '' ? 'the file is empty' : `not a list of links: ${JSON.stringify(part.slice(0, 40))}`)
     return name
   })
 }
@@ -87,21 +91,21 @@ export function layerOfLink(layout: Layout, name: string, of: LayerId): LayerId 
   try {
     target = fs.readlinkSync(layout.link(name))
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'EINVAL')) throw corrupt(of, layout.link(name), 'the short link of a lower layer is missing')
+    if (isErrno(error, 'ENOENT', 'EINVAL')) throw corrupt(layout, of, layout.link(name), 'the short link of a lower layer is missing')
     throw error
   }
   const m = targetPattern.exec(target)
-  if (m?.[1] === undefined) throw corrupt(of, layout.link(name), `the short link points to ${JSON.stringify(target)}`)
+  if (m?.[1] === undefined) throw corrupt(layout, of, layout.link(name), `the short link points to ${JSON.stringify(target)}`)
   return m[1] as LayerId
 }
 
-export function notFound(id: LayerId): StorageError {
-  return new StorageError('NOT_FOUND', `overlay2: no such layer: ${id}`, { driver: 'overlay2', key: id })
+export function notFound({ driver }: Layout, id: LayerId): StorageError {
+  return new StorageError('NOT_FOUND', `${driver}: no such layer: ${id}`, { driver, key: id })
 }
 
-export function corrupt(id: LayerId, file: string, why: string): StorageError {
-  return new StorageError('CORRUPT', `overlay2: layer ${id}: ${file}: ${why}`,
-    { driver: 'overlay2', key: id, path: file, hint: 'check the data root; links can be made anew from the layers\' link files' })
+export function corrupt({ driver }: Layout, id: LayerId, file: string, why: string): StorageError {
+  return new StorageError('CORRUPT', `${driver}: layer ${id}: ${file}: ${why}`,
+    { driver, key: id, path: file, hint: 'check the data root; links can be made anew from the layers\' link files' })
 }
 
 /** Escape what separates: `,` options from each other, `:` lower directories (Documentation/filesystems/overlayfs.rst). */

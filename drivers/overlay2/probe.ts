@@ -6,6 +6,7 @@ import path from 'node:path'
 import type { ProbeResult } from '../../lib/driver.ts'
 import { errnoOf, isErrno, StorageError } from '../../lib/errors.ts'
 import { mknod, S_IFCHR } from '../../lib/sys/files.ts'
+import { isAlive, processIdentity } from '../../lib/sys/lock.ts'
 import { performMount, unmount } from '../../lib/sys/mount.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
@@ -56,7 +57,8 @@ export function examine(home: string): Examined {
   if (before !== undefined) return before
   let dir: string
   try {
-    dir = fs.mkdtempSync(path.join(base, '.overlay2-probe-'))
+    for (const place of new Set([base, path.dirname(path.resolve(home))])) clearLeftovers(place)
+    dir = fs.mkdtempSync(path.join(base, `${probePrefix}${processIdentity(process.pid)?.replace(' ', '-')}-`))
   } catch (error) {
     return no('PREREQUISITE_MISSING', `overlay2 cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
   }
@@ -69,6 +71,19 @@ export function examine(home: string): Examined {
   } finally {
     unmount(path.join(dir, 'merged'))
     fs.rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+const probePrefix = '.overlay2-probe-'
+
+/** What a process that was killed while it probed has left, mounted or not. The name tells whose it is. */
+function clearLeftovers(place: string): void {
+  if (!fs.existsSync(place)) return
+  for (const name of fs.readdirSync(place)) {
+    const owner = /^(\d+)-(\d+)-/.exec(name.startsWith(probePrefix) ? name.slice(probePrefix.length) : '')
+    if (owner === null || isAlive(`${owner[1]} ${owner[2]}`)) continue
+    unmount(path.join(place, name, 'merged'))
+    fs.rmSync(path.join(place, name), { recursive: true, force: true })
   }
 }
 

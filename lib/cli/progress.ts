@@ -1,20 +1,20 @@
 // Progress on a terminal: a line for the whole and one for each part under way, with rate and time left; all wiped at the end. Silent where stderr is
 // no terminal, and for what takes less than a moment.
 
-import { hasColor } from './style.ts'
 import { styleText } from 'node:util'
+import { hasColor } from './style.ts'
 import { humanSize } from './units.ts'
 
 const delayMs = 300
 const frameMs = 100
-const barWidth = 24
+const barWidth = 20
 const hideCursor = '\x1b[?25l', showCursor = '\x1b[?25h'
 
 interface Part {
   readonly label: string
   done: number
   total: number | undefined
-  readonly beganMs: number
+  beganMs: number
 }
 
 /** Where the lines go: stderr, or in a test something like it. */
@@ -56,6 +56,8 @@ export class Progress implements Disposable {
     const part = this.#parts.get(key)
     if (part === undefined) this.#parts.set(key, { label, done, total, beganMs: performance.now() })
     else {
+      // Announced long before it began, perhaps: its rate counts from its first bytes.
+      if (part.done === 0 && done > 0) part.beganMs = performance.now()
       part.done = done
       part.total = total
     }
@@ -88,7 +90,7 @@ export class Progress implements Disposable {
     const total = totals.every(value => value !== undefined) && totals.length > 0 ? totals.reduce((sum, value) => sum + value, 0) : undefined
     const whole: Part = { label: this.#title, done: all.reduce((sum, part) => sum + part.done, 0), total, beganMs: this.#beganMs }
     // One part says nothing that the whole does not say.
-    const shown = all.length > 1 ? busy.slice(0, Math.max(0, Math.min(8, (this.#screen.rows ?? 24) - 3))) : []
+    const shown = all.length > 1 ? busy.slice(0, Math.max(0, Math.min(8, (this.#screen.rows || 24) - 3))) : []
     const lines = [whole, ...shown].map((part, i) => this.#line(part, i > 0))
     this.#wipe()
     this.#screen.write(lines.map(line => `${line}\n`).join(''))
@@ -98,7 +100,7 @@ export class Progress implements Disposable {
   #line({ label, done, total, beganMs }: Part, indented: boolean): string {
     const seconds = (performance.now() - beganMs) / 1000
     const rate = seconds > 0 ? done / seconds : 0
-    const fields = [`${indented ? '  ' : ''}${label}`.padEnd(18)]
+    const fields = [`${indented ? '  ' : ''}${label}`.padEnd(14)]
     let bar = ''
     if (total !== undefined && total > 0) {
       const filled = Math.round(Math.min(1, done / total) * barWidth)
@@ -108,7 +110,7 @@ export class Progress implements Disposable {
     if (done > 0) fields.push(`${humanSize(rate, 3)}/s`)
     if (total !== undefined && done > 0 && done < total) fields.push(`${clock((total - done) / rate)} left`)
     // A line that wraps would be counted as one and leave a rest behind.
-    const text = [...fields.join('  ')].slice(0, (this.#screen.columns ?? 80) - 1).join('')
+    const text = [...fields.join('  ')].slice(0, (this.#screen.columns || 80) - 1).join('')
     return bar !== '' && hasColor(this.#screen) ? text.replace(bar, styleText('cyan', bar)) : text
   }
 }

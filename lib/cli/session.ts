@@ -1,6 +1,5 @@
 // One run of the command line: the store that it opens, the signal that Ctrl-C fires, what it prints, and the status it ends with. Knows no command.
 
-import { existsSync } from 'node:fs'
 import { asStorageError, exitStatus, StorageError } from '../errors.ts'
 import type { Durability, Storage } from '../index.ts'
 import { hasPendingWrites, OutputClosed, writeFully } from './output.ts'
@@ -57,7 +56,7 @@ export class Session {
     await this.#use(work, false)
   }
 
-  /** The same for commands that only look: a root that is there is not written to. (One that is not is made, so that a fresh store lists as empty.) */
+  /** The same for commands that only look: a store that is there is not written to. (One that is not is made, so that it lists as empty.) */
   async look(work: (storage: Storage) => Promise<void>): Promise<void> {
     await this.#use(work, true)
   }
@@ -65,11 +64,17 @@ export class Session {
   async #use(work: (storage: Storage) => Promise<void>, looking: boolean): Promise<void> {
     const { defaultRoot, open } = await import('../index.ts')
     const { driver, durability, storageOpt } = this.#options
-    const root = this.#options.root ?? (process.env['LAYERSTACK_ROOT'] || defaultRoot())
-    const storage = await open({
-      root, ...(driver === undefined ? {} : { driver }), ...(durability === undefined ? {} : { durability }),
-      ...(storageOpt === undefined ? {} : { storageOptions: storageOpt }), readOnly: looking && existsSync(root),
-    })
+    const options = {
+      root: this.#options.root ?? (process.env['LAYERSTACK_ROOT'] || defaultRoot()), ...(driver === undefined ? {} : { driver }),
+      ...(durability === undefined ? {} : { durability }), ...(storageOpt === undefined ? {} : { storageOptions: storageOpt }),
+    }
+    let storage: Storage
+    try {
+      storage = await open({ ...options, readOnly: looking })
+    } catch (error) {
+      if (!looking || !StorageError.is(error, 'NOT_FOUND')) throw error
+      storage = await open(options)
+    }
     try {
       await work(storage)
     } finally {

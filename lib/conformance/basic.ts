@@ -3,7 +3,7 @@
 import { strict as assert } from 'node:assert'
 import fs from 'node:fs'
 import path from 'node:path'
-import { StorageError } from '../errors.ts'
+import { isErrno, StorageError } from '../errors.ts'
 import type { Code } from '../errors.ts'
 import { readNames } from '../fs/walk.ts'
 import { randomId } from '../ids.ts'
@@ -136,7 +136,7 @@ export function basic(s: Suite): void {
     await c.driver.create(id, { writable: true, storageOptions: { size: '50M' } })
     await c.show(id, 'rw', dir => {
       fs.writeFileSync(`${dir}/small`, Buffer.alloc(25 << 20, 1))
-      assert.throws(() => fs.writeFileSync(`${dir}/big`, Buffer.alloc(50 << 20, 1)), (error: NodeJS.ErrnoException) => ['EDQUOT', 'ENOSPC'].includes(error.code ?? ''))
+      assert.throws(() => fs.writeFileSync(`${dir}/big`, Buffer.alloc(50 << 20, 1)), (error: unknown) => isErrno(error, 'EDQUOT', 'ENOSPC'))
     })
   })
 

@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno, StorageError } from '../errors.ts'
-import { atomicWriteSync } from '../fs/atomic.ts'
+import { writeNew } from '../fs/atomic.ts'
 import { isDigest } from '../ids.ts'
 import type { Digest } from '../ids.ts'
 
@@ -95,7 +95,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 const never = '0001-01-01T00:00:00Z'
 
-/** Write both files of a new container. Field for field what dockerd 20.10 to 28 read back without complaint. */
+/** Write both files of a new container into its folder, which nobody sees yet. Field for field what dockerd 20.10 to 28 read back without complaint. */
 export function writeContainer(dir: string, record: ContainerRecord, storageOptions: Readonly<Record<string, string>> | undefined, sync: boolean): void {
   const command = [...record.config.Entrypoint ?? [], ...record.config.Cmd ?? []]
   const config = {
@@ -103,8 +103,9 @@ export function writeContainer(dir: string, record: ContainerRecord, storageOpti
     State: { Running: false, Paused: false, Restarting: false, OOMKilled: false, RemovalInProgress: false, Dead: false, Pid: 0, ExitCode: 0, Error: '', StartedAt: never, FinishedAt: never, Health: null },
     ID: record.id, Created: record.created, Managed: false, Path: command[0] ?? '', Args: command.slice(1),
     Config: {
-      Hostname: record.id.slice(0, 12), Domainname: '', User: '', AttachStdin: false, AttachStdout: false, AttachStderr: false, Tty: false, OpenStdin: false, StdinOnce: false,
-      Env: null, Cmd: null, Image: record.imageId ?? '', Volumes: null, WorkingDir: '', Entrypoint: null, OnBuild: null, Labels: {}, ...record.config,
+      Domainname: '', User: '', AttachStdin: false, AttachStdout: false, AttachStderr: false, Tty: false, OpenStdin: false, StdinOnce: false,
+      Env: null, Cmd: null, Image: '', Volumes: null, WorkingDir: '', Entrypoint: null, OnBuild: null, Labels: {}, ...record.config,
+      Hostname: record.config.Hostname || record.id.slice(0, 12),
     },
     Image: record.imageId ?? '',
     NetworkSettings: { Bridge: '', SandboxID: '', HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, Networks: {}, Service: null, Ports: null, SandboxKey: '', SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, IsAnonymousEndpoint: false, HasSwarmEndpoint: false },
@@ -118,6 +119,12 @@ export function writeContainer(dir: string, record: ContainerRecord, storageOpti
     Links: null, OomScoreAdj: 0, PidMode: '', Privileged: false, PublishAllPorts: false, ReadonlyRootfs: false, SecurityOpt: null, ...(storageOptions === undefined ? {} : { StorageOpt: storageOptions }),
     UTSMode: '', UsernsMode: '', ShmSize: 67108864, Runtime: 'runc', Isolation: '',
   }
-  atomicWriteSync(path.join(dir, 'hostconfig.json'), JSON.stringify(host), { mode: 0o600, sync })
-  atomicWriteSync(path.join(dir, 'config.v2.json'), JSON.stringify(config), { mode: 0o600, sync })
+  for (const [name, value] of [['hostconfig.json', host], ['config.v2.json', config]] as const) {
+    const fd = writeNew(path.join(dir, name), JSON.stringify(value), 0o600)
+    try {
+      if (sync) fs.fdatasyncSync(fd)
+    } finally {
+      fs.closeSync(fd)
+    }
+  }
 }

@@ -15,10 +15,15 @@ export async function onlyIfEmpty(layer: AsyncGenerator<Buffer, WriteOutcome>): 
   const outcome = new Promise<WriteOutcome>(resolve => { settle = resolve })
   const head = first.value
   async function* all(): AsyncGenerator<Buffer> {
-    yield head
-    for (let next = second; ; next = await layer.next()) {
-      if (next.done === true) { settle(next.value); return }
-      yield next.value
+    try {
+      yield head
+      for (let next = second; ; next = await layer.next()) {
+        if (next.done === true) { settle(next.value); return }
+        yield next.value
+      }
+    } finally {
+      // Who leaves early lets the writer's thread go.
+      await layer.return(undefined as never)
     }
   }
   return { stream: all(), outcome }

@@ -5,8 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import type { Change, Mount, Usage } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
-import { syncDirectorySync } from '../fs/atomic.ts'
-import { removeTree } from '../fs/remove-tree.ts'
+import { syncDirectory } from '../fs/atomic.ts'
 import { emptyTarDigest, parseDigest, randomId } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
 import { applyChanges } from '../images/changes.ts'
@@ -19,13 +18,14 @@ import type { WriteOptions, WriteOutcome } from '../diff/index.ts'
 import { checkContainerName, randomName, readContainer, timestamp, writeContainer } from './config.ts'
 import type { ContainerConfig, ContainerRecord } from './config.ts'
 import { onlyIfEmpty } from './empty-layer.ts'
+import { mergeConfig } from './merge-config.ts'
 
 export interface CreateContainerOptions {
   /** An image by name, id or unique prefix; absent: an empty root. */
   readonly image?: string
   /** Default: two words of the quarry. */
   readonly name?: string
-  /** Overrides the image's own config, key by key. */
+  /** What differs from the image's own config; variables, labels, ports and volumes are united with it, as `docker create` does. */
   readonly config?: ContainerConfig
   /** Options of the writable layer, e.g. `{ size: '10G' }`. */
   readonly storageOptions?: Readonly<Record<string, string>>
@@ -36,7 +36,7 @@ export interface CommitOptions {
   readonly reference?: string
   readonly author?: string
   readonly message?: string
-  /** Overrides the container's config, key by key. */
+  /** What differs from the container's config; variables, labels, ports and volumes are united with it, as `docker commit` does. */
   readonly config?: ContainerConfig
   /** RFC 3339. Default: now. Give it, and the same container commits to the same image id. */
   readonly created?: string
@@ -80,11 +80,21 @@ export class ContainerStore {
 
   // ---- finding ---------------------------------------------------------------------------------------------------------------
 
-  /** All containers of this driver, newest first. */
+  /** All containers of this driver whose records can be read, newest first. */
   list(): ContainerRecord[] {
-    return this.#ids().flatMap(id => readContainer(path.join(this.#dir, id)) ?? [])
+    return this.#ids().flatMap(id => this.#read(id) ?? [])
       .filter(record => record.driver === this.#root.driverName)
-      .sort((a, b) => a.created < b.created ? 1 : -1)
+      .sort((a, b) => compare(b.created, a.created) || compare(a.id, b.id))
+  }
+
+  /** Undefined also for one whose record is damaged: `get` by its id says how, and nobody else is stopped by it. */
+  #read(id: string): ContainerRecord | undefined {
+    try {
+      return readContainer(path.join(this.#dir, id))
+    } catch (error) {
+      if (StorageError.is(error, 'CORRUPT')) return undefined
+      throw error
+    }
   }
 
   #ids(): string[] {
@@ -124,27 +134,30 @@ export class ContainerStore {
     return await this.#layers.operation('create', async operation => {
       const image = options.image === undefined ? undefined : await this.#images.get(options.image)
       const top = image?.layers.at(-1)
-      if (top !== undefined) await operation.hold(top)
+      const config = mergeConfig(options.config ?? {}, image?.config.config ?? {})
       const record: ContainerRecord = {
         id, name: options.name ?? randomName(), created: timestamp(), driver: this.#root.driverName, running: false,
-        config: { ...image?.config.config, ...options.config }, ...(image === undefined ? {} : { imageId: image.id }),
+        config: { ...config, Image: options.image ?? '' }, ...(image === undefined ? {} : { imageId: image.id }),
       }
       this.#mustBeFree(record.name)
       await this.#rw.create(id, {
+        within: { operation, record: dir },
         ...(top === undefined ? {} : { parent: top }), ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }),
       })
-      try {
-        await this.#layers.locked(async () => {
-          this.#mustBeFree(record.name)
-          fs.mkdirSync(dir, { mode: 0o710 })
-          writeContainer(dir, record, options.storageOptions, this.#root.durability !== 'none')
-          if (this.#root.durability !== 'none') syncDirectorySync(this.#dir)
-        })
-      } catch (error) {
-        await removeTree(dir)
-        await this.#rw.remove(id)
-        throw error
-      }
+      const sync = this.#root.durability !== 'none'
+      // Made beside its place, and shown whole by one rename: until then the operation's end takes the container layer back.
+      const staging = path.join(this.#dir, `.new-${id}`)
+      await operation.temporary(staging)
+      fs.mkdirSync(staging, { mode: 0o710 })
+      fs.chmodSync(staging, 0o710)
+      writeContainer(staging, record, options.storageOptions, sync)
+      await this.#layers.locked(async () => {
+        this.#mustBeFree(record.name)
+        // The image may have been removed, by force, while its layers were held.
+        if (image !== undefined) await this.#images.resolve(image.id)
+        fs.renameSync(staging, dir)
+      })
+      if (sync) await syncDirectory(this.#dir)
       return record
     })
   }
@@ -160,8 +173,7 @@ export class ContainerStore {
   async remove(ref: string, options: { readonly force?: boolean } = {}): Promise<void> {
     const { id, running } = this.get(ref)
     if (running) throw new StorageError('IN_USE', `cannot remove container ${ref}: it is running`, { op: 'remove', key: ref, hint: 'stop it with the engine that started it' })
-    await this.#rw.remove(id, options)
-    await removeTree(path.join(this.#dir, id))
+    await this.#rw.remove(id, { ...options, record: path.join(this.#dir, id) })
   }
 
   // ---- its file system -------------------------------------------------------------------------------------------------------
@@ -234,16 +246,15 @@ export class ContainerStore {
       const image = container.imageId === undefined ? undefined : await this.#images.get(container.imageId)
       const parent = image?.layers.at(-1)
       // Before the work, since they may be wrong.
-      const runtime = applyChanges({ ...container.config, ...options.config, Image: container.imageId ?? '' }, options.changes ?? [])
-      const changes = this.#rw.tar(container.id, { signal: options.signal })
-      const layer = await this.#registerChanges(operation, changes, parent, options.onProgress)
+      const runtime = mergeConfig(applyChanges(options.config ?? container.config, options.changes ?? []) as ContainerConfig, container.config)
+      const layer = await this.#registerChanges(operation, container.id, parent, options)
       const raw = image?.config.raw ?? { architecture: goArchitecture(), os: 'linux' }
       const created = options.created ?? timestamp()
       const config = {
-        ...raw, created,
+        // What says where it runs is the image's; author, comment and build records are not this image's (moby image.NewChildImage).
+        ...Object.fromEntries(inherited.filter(key => raw[key] !== undefined).map(key => [key, raw[key]])), created,
         ...(options.author === undefined ? {} : { author: options.author }), ...(options.message === undefined ? {} : { comment: options.message }),
-        config: runtimeConfig(runtime),
-        container: container.id, container_config: undefined,
+        config: runtimeConfig(runtime), container: container.id,
         history: [...rawHistory(raw), historyOf(container.config, options, created, layer.chainId === undefined)],
         rootfs: { type: 'layers', diff_ids: [...image?.config.diffIds ?? [], ...layer.diffId === undefined ? [] : [layer.diffId]] },
       }
@@ -254,19 +265,31 @@ export class ContainerStore {
     }, options.signal)
   }
 
-  async #registerChanges(operation: Operation, changes: ReturnType<RwLayers['tar']>, parent: ChainId | undefined, onProgress: ((bytes: number) => void) | undefined):
+  async #registerChanges(operation: Operation, id: string, parent: ChainId | undefined, { signal, onProgress }: CommitOptions):
   Promise<{ chainId?: ChainId; diffId?: Digest; skipped: CommitResult['skipped'] }> {
-    // Docker records a commit without changes as an empty layer, and so keeps none.
-    const { stream, outcome } = await onlyIfEmpty(changes)
-    if (stream === undefined) return { skipped: [] }
-    const [layer] = await this.#layers.register(operation, [{ source: { stream }, ...(onProgress === undefined ? {} : { onProgress }) }], parent)
-    if (layer === undefined) throw new StorageError('CORRUPT', 'registering the changes gave no layer', { op: 'commit' })
-    const { skipped, diffId } = await outcome
-    if (parseDigest(diffId) !== layer.diffId || layer.diffId === emptyTarDigest) {
-      throw new StorageError('CORRUPT', `the changes were written as ${diffId} and read as ${layer.diffId}`, { op: 'commit' })
+    const changes = this.#rw.tar(id, { signal })
+    try {
+      // Docker records a commit without changes as an empty layer, and so keeps none.
+      const { stream, outcome } = await onlyIfEmpty(changes)
+      if (stream === undefined) return { skipped: (await outcome).skipped }
+      const [layer] = await this.#layers.register(operation, [{ source: { stream }, ...(onProgress === undefined ? {} : { onProgress }) }], parent)
+      if (layer === undefined) throw new StorageError('CORRUPT', 'registering the changes gave no layer', { op: 'commit' })
+      const { skipped, diffId } = await outcome
+      if (parseDigest(diffId) !== layer.diffId || layer.diffId === emptyTarDigest) {
+        throw new StorageError('CORRUPT', `the changes were written as ${diffId} and read as ${layer.diffId}`, { op: 'commit' })
+      }
+      return { chainId: layer.chainId, diffId: layer.diffId, skipped }
+    } finally {
+      // A failure may leave the writer in the middle: its thread would wait for a reader for ever.
+      await changes.return(undefined as never)
     }
-    return { chainId: layer.chainId, diffId: layer.diffId, skipped }
   }
+}
+
+const inherited = ['architecture', 'variant', 'os', 'os.version', 'os.features']
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
 }
 
 function rawHistory(raw: Readonly<Record<string, unknown>>): readonly unknown[] {
@@ -277,7 +300,7 @@ function historyOf(config: ContainerConfig, options: CommitOptions, created: str
   return {
     created,
     ...(options.author === undefined ? {} : { author: options.author }),
-    created_by: [...config.Entrypoint ?? [], ...config.Cmd ?? []].join(' '),
+    created_by: (config.Cmd ?? []).join(' '),
     ...(options.message === undefined ? {} : { comment: options.message }),
     ...(empty ? { empty_layer: true } : {}),
   }

@@ -6,28 +6,23 @@
 // truncating; a hard link's own owner, mode and times are ignored, as it shares its target's inode.
 
 import fs from 'node:fs'
-import { asStorageError, errnoOf, isErrno, StorageError } from '../errors.ts'
-import { makeSpecial, setOwnership, writeOverrideStat } from '../fs/override-stat.ts'
+import { isErrno, StorageError } from '../errors.ts'
+import { makeSpecial } from '../fs/override-stat.ts'
 import { removeTreeSync } from '../fs/remove-tree.ts'
 import { baseOf, childPath, parentOf, toTreePath } from '../fs/rooted.ts'
 import type { Place, TreePath } from '../fs/rooted.ts'
-import { S_IFBLK, S_IFCHR, S_IFIFO, mknod, nodeTime, setTimes, setTimesFd } from '../sys/files.ts'
-import { privileges } from '../sys/privileges.ts'
+import { mknod, S_IFBLK, S_IFCHR, S_IFIFO } from '../sys/files.ts'
 import { listXattrs, removeXattr, setXattr, xattrAvailable } from '../sys/xattr.ts'
 import { cleanName } from '../tar/names.ts'
 import type { TarHeader, TarSink } from '../tar/types.ts'
+import { explain } from './archive-errors.ts'
+import { EntryMetadata } from './entry-metadata.ts'
+import type { Skipped } from './entry-metadata.ts'
 import { inPlinkDirectory, isOverlayWhiteout, opaqueName, parseMark, plinkDirectory, whiteoutPrefix } from './whiteouts.ts'
-import { mayApply, mayWrite } from './xattr-policy.ts'
+import { mayWrite } from './xattr-policy.ts'
 
 /** How deletions are laid down: as an overlay branch, an aufs branch, or by removing what the tree has. */
 export type ApplyFormat = 'overlay' | 'aufs' | 'remove'
-
-/** Something of an entry that could not be kept, and why. */
-export interface Skipped {
-  readonly path: string
-  readonly what: string
-  readonly reason: string
-}
 
 export interface ApplySummary {
   readonly entries: number
@@ -46,19 +41,13 @@ interface OpenFile {
   readonly header: TarHeader
 }
 
-const maxSkippedKept = 100
-/** Seconds beyond this are cut; no file system stores them, and the kernel cuts to what its own can store. */
-const maxSeconds = 1_000_000_000_000n
-const second = 1_000_000_000n
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants
-const emptyBytes = Buffer.alloc(0)
 
 export class LayerApplier implements TarSink {
   readonly #place: Place
   readonly #format: ApplyFormat
   readonly #prefix: string
-  readonly #owner = privileges().chown
-  readonly #native = privileges().native
+  readonly #metadata: EntryMetadata
   #file: OpenFile | undefined
   #entries = 0
   #sizeBytes = 0
@@ -68,19 +57,17 @@ export class LayerApplier implements TarSink {
   readonly #whited = new Set<string>()
   readonly #implied = new Set<string>()
   readonly #directoryTimes = new Map<string, { readonly name: Buffer; readonly atimeNs: bigint; readonly mtimeNs: bigint }>()
-  readonly #skipped: Skipped[] = []
-  #skippedCount = 0
   #plinks = false
+  /** A directory that may have an entry was removed: by another entry in its place. */
+  #directoryGone = false
   /** With a umask of 0, as in the jail, a mode given to open or mkdir is the mode; else it must be set afterwards. */
   readonly #exactModes = process.umask() === 0
-  /** A setgid directory hands its group to new files (inode(7)), so that "root by default" no longer holds. */
-  #groupsMayInherit: boolean
 
   constructor(place: Place, format: ApplyFormat, xattrPrefix = 'trusted.overlay.') {
     this.#place = place
     this.#format = format
     this.#prefix = xattrPrefix
-    this.#groupsMayInherit = format === 'remove' || (fs.lstatSync(place.root).mode & 0o2000) !== 0
+    this.#metadata = new EntryMetadata(format === 'remove' || (fs.lstatSync(place.root).mode & 0o2000) !== 0)
   }
 
   entry(header: TarHeader): void {
@@ -149,19 +136,19 @@ export class LayerApplier implements TarSink {
     try {
       try {
         if (header.sparse !== undefined) fs.ftruncateSync(fd, header.sizeBytes)
-        if (this.#owner) {
-          if (header.uid !== 0 || header.gid !== 0 || this.#groupsMayInherit) fs.fchownSync(fd, header.uid, header.gid)
+        if (this.#metadata.isOwner) {
+          if (header.uid !== 0 || header.gid !== 0 || this.#metadata.groupsMayInherit) fs.fchownSync(fd, header.uid, header.gid)
           // After chown, which clears setuid and setgid (chown(2)).
           if (!this.#exactModes || (header.mode & 0o7000) !== 0) fs.fchmodSync(fd, header.mode & 0o7777)
         }
-        if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
-        if (this.#owner) this.#setTimesFd(fd, header)
+        if (header.xattrs !== undefined) this.#metadata.setXattrs(path, header.xattrs, header)
+        if (this.#metadata.isOwner) this.#metadata.setTimesFd(fd, header)
       } finally {
         fs.closeSync(fd)
       }
-      if (!this.#owner) {
-        this.#own(path, header)
-        this.#setTimes(path, header)
+      if (!this.#metadata.isOwner) {
+        this.#metadata.own(path, header)
+        this.#metadata.setTimes(path, header)
       }
       this.#sizeBytes += header.sizeBytes
     } catch (error) {
@@ -171,15 +158,19 @@ export class LayerApplier implements TarSink {
 
   /** Call once after the last entry: directories get their times, as making entries in them changed them. */
   finish(): ApplySummary {
-    if (this.#plinks) removeTreeSync(this.#place.path(plinkDirectory))
+    if (this.#plinks) {
+      removeTreeSync(this.#place.path(plinkDirectory))
+      this.#directoryGone = true
+    }
     for (const { name, atimeNs, mtimeNs } of this.#directoryTimes.values()) {
       const path = name.length === 0 ? this.#place.root : this.#place.path(name)
-      if (fs.lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) continue
-      this.#putTimes(path, atimeNs, mtimeNs)
+      // Of 4,400 directories in a layer of 30,000 entries the lstat took 3 % of the time, and nearly no layer removes what it has made.
+      if (this.#directoryGone && fs.lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) continue
+      this.#metadata.putTimes(path, atimeNs, mtimeNs)
     }
     return {
       entries: this.#entries, sizeBytes: this.#sizeBytes, impliedDirectories: [...this.#implied],
-      skipped: this.#skipped, skippedCount: this.#skippedCount,
+      skipped: this.#metadata.skipped, skippedCount: this.#metadata.skippedCount,
     }
   }
 
@@ -192,7 +183,7 @@ export class LayerApplier implements TarSink {
   // ---- entries ---------------------------------------------------------------------------------------------------------------
 
   #createFile(header: TarHeader, name: Buffer): void {
-    const mode = this.#owner ? header.mode & 0o777 : 0o600
+    const mode = this.#metadata.isOwner ? header.mode & 0o777 : 0o600
     const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW
     let path: TreePath = ''
     const fd = this.#make(name, at => { path = at; return fs.openSync(at, flags, mode) })
@@ -223,13 +214,13 @@ export class LayerApplier implements TarSink {
   #describeDirectory(header: TarHeader, name: Buffer, path: TreePath, fresh: boolean): void {
     const key = name.toString('latin1')
     this.#implied.delete(key)
-    if ((header.mode & 0o2000) !== 0) this.#groupsMayInherit = true
-    if (!this.#owner || !this.#exactModes || !fresh || header.uid !== 0 || header.gid !== 0 || this.#groupsMayInherit || (header.mode & 0o7777) !== 0o755) this.#own(path, header)
+    if ((header.mode & 0o2000) !== 0) this.#metadata.groupsMayInherit = true
+    if (!this.#metadata.isOwner || !this.#exactModes || !fresh || header.uid !== 0 || header.gid !== 0 || this.#metadata.groupsMayInherit || (header.mode & 0o7777) !== 0o755) this.#metadata.own(path, header)
     // The entry says all about the directory, also what it no longer has: as an overlay's upper directory does.
     if (!fresh && xattrAvailable) {
       for (const old of listXattrs(path)) if (mayWrite(old) && header.xattrs?.has(old) !== true) removeXattr(path, old)
     }
-    if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
+    if (header.xattrs !== undefined) this.#metadata.setXattrs(path, header.xattrs, header)
     this.#directoryTimes.set(key, { name: Buffer.from(name), atimeNs: header.atimeNs ?? header.mtimeNs, mtimeNs: header.mtimeNs })
   }
 
@@ -237,9 +228,9 @@ export class LayerApplier implements TarSink {
     const target = toTreePath(header.linkname)
     let path: TreePath = ''
     this.#make(name, at => { path = at; fs.symlinkSync(target, at) })
-    this.#own(path, header)
-    if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
-    this.#setTimes(path, header)
+    this.#metadata.own(path, header)
+    if (header.xattrs !== undefined) this.#metadata.setXattrs(path, header.xattrs, header)
+    this.#metadata.setTimes(path, header)
     this.#sizeBytes += header.linkname.length
   }
 
@@ -288,11 +279,11 @@ export class LayerApplier implements TarSink {
       return makeSpecial(at, { mode: type | header.mode & 0o7777, uid: header.uid, gid: header.gid, major: header.devMajor, minor: header.devMinor })
     })
     if (outcome === 'lost') {
-      this.#skip(header, header.type, 'making it needs privileges or native calls')
+      this.#metadata.skip(header, header.type, 'making it needs privileges or native calls')
       if (!fs.existsSync(path)) return
     }
-    if (header.xattrs !== undefined) this.#setXattrs(path, header.xattrs, header)
-    this.#setTimes(path, header)
+    if (header.xattrs !== undefined) this.#metadata.setXattrs(path, header.xattrs, header)
+    this.#metadata.setTimes(path, header)
   }
 
   /** Make something that is not a directory: parents on demand, and whatever is there replaced. */
@@ -313,6 +304,7 @@ export class LayerApplier implements TarSink {
   #discard(path: TreePath, name: Buffer, st: fs.Stats): void {
     if (st.isFile() && st.nlink === 1 && (this.#format !== 'remove' || this.#made.has(name.toString('latin1')))) this.#sizeBytes -= st.size
     removeTreeSync(path)
+    if (st.isDirectory()) this.#directoryGone = true
     this.#place.forget()
   }
 
@@ -358,8 +350,8 @@ export class LayerApplier implements TarSink {
       fs.unlinkSync(path)
       fs.mkdirSync(path, 0o755)
     }
-    if (this.#owner && this.#groupsMayInherit) fs.lchownSync(path, 0, 0)
-    if (!this.#exactModes || this.#groupsMayInherit) fs.chmodSync(path, 0o755)
+    if (this.#metadata.isOwner && this.#metadata.groupsMayInherit) fs.lchownSync(path, 0, 0)
+    if (!this.#exactModes || this.#metadata.groupsMayInherit) fs.chmodSync(path, 0o755)
     this.#implied.add(name.toString('latin1'))
     this.#uncover(name, path)
   }
@@ -386,7 +378,7 @@ export class LayerApplier implements TarSink {
     this.#withParents(name, path => {
       try {
         mknod(path, S_IFCHR, 0n)
-        if (this.#owner && (header.uid !== 0 || header.gid !== 0)) fs.lchownSync(path, header.uid, header.gid)
+        if (this.#metadata.isOwner && (header.uid !== 0 || header.gid !== 0)) fs.lchownSync(path, header.uid, header.gid)
         this.#whited.add(key)
       } catch (error) {
         if (!isErrno(error, 'EEXIST')) throw error
@@ -464,83 +456,10 @@ export class LayerApplier implements TarSink {
       key = key.slice(0, at)
     }
   }
-
-  // ---- metadata --------------------------------------------------------------------------------------------------------------
-
-  #own(path: TreePath, header: TarHeader): void {
-    const isSymlink = header.type === 'symlink'
-    if (!this.#owner) {
-      if (setOwnership(path, header, isSymlink) === 'lost') this.#skip(header, `owner ${header.uid}:${header.gid}`, 'not allowed here, and there is no place to note it')
-      // What we own without a note is taken for root's (compare.ts), so our own id in an archive needs one.
-      else if (header.uid === process.geteuid?.() && !isSymlink) writeOverrideStat(path, { uid: header.uid, gid: header.gid, mode: header.mode })
-      return
-    }
-    if (isSymlink && header.uid === 0 && header.gid === 0 && !this.#groupsMayInherit) return
-    fs.lchownSync(path, header.uid, header.gid)
-    if (!isSymlink) fs.chmodSync(path, header.mode & 0o7777)
-  }
-
-  #setXattrs(path: TreePath, xattrs: ReadonlyMap<string, Buffer>, header: TarHeader): void {
-    for (const [name, value] of xattrs) {
-      if (!mayApply(name)) { this.#skip(header, `xattr ${name}`, 'reserved for the storage itself'); continue }
-      if (!xattrAvailable) { this.#skip(header, `xattr ${name}`, 'native calls are absent'); continue }
-      try {
-        setXattr(path, name, value)
-      } catch (error) {
-        if (!isErrno(error, 'EOPNOTSUPP', 'ENOTSUP', 'EPERM', 'EACCES')) throw error
-        this.#skip(header, `xattr ${name}`, errnoOf(error) ?? 'refused')
-      }
-    }
-  }
-
-  #setTimes(path: TreePath, header: TarHeader): void {
-    this.#putTimes(path, header.atimeNs ?? header.mtimeNs, header.mtimeNs)
-  }
-
-  #putTimes(path: TreePath, atimeNs: bigint, mtimeNs: bigint): void {
-    const atime = clampTime(atimeNs), mtime = clampTime(mtimeNs)
-    if (this.#native && !(isExact(atime) && isExact(mtime))) setTimes(path, atime, mtime)
-    else fs.lutimesSync(path, nodeTime(atime), nodeTime(mtime))
-  }
-
-  #setTimesFd(fd: number, header: TarHeader): void {
-    const mtime = clampTime(header.mtimeNs)
-    const atime = header.atimeNs === undefined ? mtime : clampTime(header.atimeNs)
-    if (this.#native && !(isExact(atime) && isExact(mtime))) setTimesFd(fd, atime, mtime)
-    else fs.futimesSync(fd, nodeTime(atime), nodeTime(mtime))
-  }
-
-  #skip(header: TarHeader, what: string, reason: string): void {
-    this.#skippedCount++
-    if (this.#skipped.length < maxSkippedKept) this.#skipped.push({ path: header.name.toString(), what, reason })
-  }
-}
-
-function clampTime(ns: bigint): bigint {
-  const limit = maxSeconds * second
-  return ns > limit ? limit : ns < -limit ? -limit : ns
-}
-
-/** Node's own call is cheaper than a native one, and exact for whole seconds after 1970 only. */
-function isExact(ns: bigint): boolean {
-  return ns >= 0n && ns % second === 0n
 }
 
 function markName(name: Buffer): Buffer {
   const parent = parentOf(name)
   const base = Buffer.concat([whiteoutPrefix, baseOf(name)])
   return parent.length === 0 ? base : childPath(parent, base)
-}
-
-/** What an archive can be blamed for is INVALID_ARCHIVE; a full disk is not. */
-const archiveErrnos = new Set(['ENAMETOOLONG', 'ENOTDIR', 'ELOOP', 'EISDIR', 'ENOENT', 'EINVAL', 'ERR_INVALID_ARG_VALUE'])
-
-function explain(error: unknown, header: TarHeader, name: Buffer): StorageError {
-  const what = `applying ${header.type} ${JSON.stringify((name.length === 0 ? emptyBytes : name).toString())}`
-  const errno = errnoOf(error) ?? ((error as { code?: string }).code === 'ERR_INVALID_ARG_VALUE' ? 'ERR_INVALID_ARG_VALUE' : undefined)
-  if (StorageError.is(error) && error.code === 'INVALID_ARCHIVE') return error
-  if (errno !== undefined && archiveErrnos.has(errno)) {
-    return new StorageError('INVALID_ARCHIVE', `${what}: ${(error as Error).message}`, { op: 'apply', path: name.toString(), errno }, { cause: error })
-  }
-  return asStorageError(error, what, { op: 'apply', path: name.toString() })
 }

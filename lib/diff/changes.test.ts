@@ -5,7 +5,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { assert, needsNative, needsRoot, projectRoot, suite } from '../../fixtures/harness/index.ts'
-import { applyBy, layerBytes } from '../../fixtures/layers.ts'
+import { applyBy, entriesOf, layerBytes } from '../../fixtures/layers.ts'
 import { makeTree } from '../../fixtures/tree.ts'
 import type { NodeSpec } from '../../fixtures/tree.ts'
 import { StorageError } from '../errors.ts'
@@ -163,6 +163,15 @@ test('each kind of metadata is a change; the time of a directory is none', { ski
   assert.equal(await listed(b, a), expected)
 })
 
+test('a note of owner and mode that a container wrote is not believed by root', { skip: needsRoot }, async t => {
+  const lower = path.join(t.dir, 'lower'), upper = path.join(t.dir, 'upper')
+  makeTree(lower, { sh: 'sh' })
+  makeTree(upper, { sh: { content: 'sh', xattrs: { 'user.containers.override_stat': '0:0:04755' } }, own: { uid: 1000, xattrs: { 'user.containers.override_stat': '0:0:04755' } } })
+  assert.equal(await listed(upper, lower), ['A /own'])
+  const [entry] = await entriesOf((await layerBytes(upper, lower)).tar)
+  assert.equal([entry?.header.mode, entry?.header.uid, entry?.header.xattrs], [0o644, 1000, undefined])
+})
+
 test('byte order, with directories before what is in them, also where a sibling sorts like a path', async t => {
   makeTree(t.dir, { 'a/b': '', 'a-b': '', 'a.b': '', 'aa': '', '\\xff': '', 'A': '' })
   assert.equal(await listed(t.dir, undefined, trees), ['A /A', 'A /a', 'A /a/b', 'A /a-b', 'A /a.b', 'A /aa', 'A /\xff'])
@@ -192,7 +201,7 @@ test('whiteouts of nothing, and whiteouts below an opaque directory, are no chan
 })
 
 test('what is missing is an error with a code, not an empty list', async t => {
-  for (const run of [() => listed(path.join(t.dir, 'no'), t.dir), () => listed(t.dir, path.join(t.dir, 'no'))]) {
+  for (const run of [() => listed(path.join(t.dir, 'no'), t.dir, trees), () => listed(t.dir, path.join(t.dir, 'no'), trees)]) {
     const error = await run().catch((e: unknown) => e)
     assert.ok(StorageError.is(error, 'NOT_FOUND'), String(error))
   }

@@ -2,14 +2,15 @@
 // one, only what its topmost branch mentions is looked at; everything else is the same by construction.
 //
 // A change is what the writer of a layer must record: mode, owner, device number, xattrs that layers carry, link text, and for files size
-// and mtime to the nanosecond. A directory's size and mtime are no change (moby's rule). Content is compared only where a branch holds
-// its own copy with the same size and time: two complete trees would have to be read whole.
+// and mtime to the nanosecond. A directory's size and mtime are no change (moby's rule). Content is compared only where something says that
+// a file of the same size and time was written to: a branch's own copy, a snapshot's changed paths. Two complete trees would have to be read whole.
 
 import fs from 'node:fs'
 import { isErrno } from '../errors.ts'
 import { effectiveStat, readOverrideStat } from '../fs/override-stat.ts'
 import type { EffectiveStat } from '../fs/override-stat.ts'
 import { nativeReason } from '../sys/native.ts'
+import { splitDev } from '../sys/files.ts'
 import { privileges } from '../sys/privileges.ts'
 import { childPath } from '../fs/rooted.ts'
 import { getXattr, listXattrs, xattrAvailable } from '../sys/xattr.ts'
@@ -27,6 +28,8 @@ export interface CompareOptions {
    * of the directories above that have not been reported.
    */
   readonly onUnchangedLink?: (node: TreeNode, parents: readonly TreeNode[]) => void
+  /** Called for each directory that is looked into; what it throws ends the walk. */
+  readonly onDirectory?: () => void
   /**
    * For two complete trees, one a snapshot of the other: the names (a NUL behind each) outside which nothing differs, so that nothing else is looked
    * at. Inside a directory that is not its counterpart by inode number (made anew, or moved there), everything is.
@@ -76,6 +79,7 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
   }
 
   function* walk(u: TreeNode, l: TreeNode | undefined, wanted: Scope | undefined): Generator<TreeChange> {
+    options.onDirectory?.()
     const held = ifThere(() => up.hold(u))
     if (held === undefined) return
     try {
@@ -99,7 +103,7 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
         if (b === undefined || b.st.isSocket()) {
           yield* flush()
           yield { kind: 'A', node: a }
-        } else if (isDirectory !== b.st.isDirectory() || ifThere(() => sameMetadata(a, b) && (!stacked || sameContent(a, b))) !== true) {
+        } else if (isDirectory !== b.st.isDirectory() || ifThere(() => sameMetadata(a, b) && (!stacked && scope === undefined || sameContent(a, b))) !== true) {
           yield* flush()
           yield { kind: 'C', node: a }
         } else if (isDirectory) {
@@ -171,14 +175,18 @@ function sameTime(a: TreeNode, b: TreeNode): boolean {
 }
 
 /**
- * What the node is, with the owner's notes of an unprivileged store taken into account. There, what we own without a note was
- * made by a container whose root we are, so it is root's (umoci's rule for rootless trees).
+ * What the node is. In an unprivileged store the notes of owners and modes count, and what we own without a note was made by a
+ * container whose root we are, so it is root's (umoci's rule for rootless trees). A privileged store writes no notes: there any user of a container
+ * could note that his file is root's and setuid, and a commit would make it so.
  */
 export function statOf(node: TreeNode): EffectiveStat {
-  const stat = effectiveStat(node.path, node.st)
-  if (rootlessUid === undefined || stat.uid !== rootlessUid || Number(node.st.uid) !== rootlessUid) return stat
-  return (node.st.isFile() || node.st.isDirectory()) && readOverrideStat(node.path) !== undefined ? stat : { ...stat, uid: 0, gid: 0 }
+  const { st } = node
+  if (rootlessUid === undefined) return { mode: Number(st.mode), uid: Number(st.uid), gid: Number(st.gid), ...(st.rdev === 0n ? noDevice : splitDev(st.rdev)) }
+  const stat = effectiveStat(node.path, st)
+  if (stat.uid !== rootlessUid || Number(st.uid) !== rootlessUid) return stat
+  return (st.isFile() || st.isDirectory()) && readOverrideStat(node.path) !== undefined ? stat : { ...stat, uid: 0, gid: 0 }
 }
+const noDevice = { major: 0, minor: 0 }
 const rootlessUid = privileges().chown ? undefined : process.geteuid?.()
 
 function sameXattrs(a: TreeNode, b: TreeNode): boolean {

@@ -2,7 +2,7 @@
 // threads with synchronous calls; here are the asynchronous faces. Knows no store and no driver.
 
 import path from 'node:path'
-import type { Change } from '../driver.ts'
+import type { Change, WhiteoutFormat } from '../driver.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import type { TarLimits } from '../tar/types.ts'
 import { jobsModule } from './jobs.ts'
@@ -11,16 +11,16 @@ import type { TreeSpec } from './tree-view.ts'
 import type { WriteOptions } from './write-layer.ts'
 
 export type { ApplyOutcome, FileRange, WriteOutcome } from './jobs.ts'
-export type { Skipped } from './apply.ts'
+export type { Skipped } from './entry-metadata.ts'
 export type { TreeSpec } from './tree-view.ts'
 export type { WriteOptions, WriteSummary } from './write-layer.ts'
 
 export interface ApplyLayerOptions {
   /**
    * How deletions are laid down: `overlay` (0:0 devices and the opaque xattr, for a branch), `aufs` (`.wh.` names, for a branch), or `remove` (what the
-   * tree has is removed). Default `remove`.
+   * tree has is removed). `fuse-overlayfs` is as `overlay`. Default `remove`.
    */
-  readonly whiteouts?: 'overlay' | 'aufs' | 'remove'
+  readonly whiteouts?: WhiteoutFormat | 'remove'
   /** Where overlay keeps its marks. Default `trusted.overlay.`; `user.overlay.` in a user namespace. */
   readonly xattrPrefix?: 'trusted.overlay.' | 'user.overlay.'
   readonly limits?: TarLimits
@@ -37,7 +37,7 @@ export interface ApplyLayerOptions {
  * @throws INVALID_ARCHIVE, LIMIT_EXCEEDED, NO_SPACE, ABORTED, …; what was applied until then stays in `dir`
  */
 export function applyLayer(source: AsyncIterable<Uint8Array>, dir: string, options: ApplyLayerOptions = {}): Promise<ApplyOutcome> {
-  const args: ApplyArguments = { dir: path.resolve(dir), format: options.whiteouts ?? 'remove', xattrPrefix: options.xattrPrefix, limits: options.limits }
+  const args: ApplyArguments = { dir: path.resolve(dir), format: options.whiteouts === 'fuse-overlayfs' ? 'overlay' : options.whiteouts ?? 'remove', xattrPrefix: options.xattrPrefix, limits: options.limits }
   return runJob(jobsModule, 'applyJob', args, { input: source, signal: options.signal, onProgress: options.onProgress })
 }
 
@@ -46,7 +46,7 @@ export interface ChangesOptions {
    * What `upper` is: an overlay or aufs branch over `lower`, or, with `none`, a complete tree to be compared with the complete tree
    * `lower`. Default `overlay`.
    */
-  readonly whiteouts?: 'overlay' | 'aufs' | 'none'
+  readonly whiteouts?: WhiteoutFormat | 'none'
   readonly xattrPrefix?: 'trusted.overlay.' | 'user.overlay.'
   /**
    * With `none`, where `upper` is a snapshot of `lower`: the names, bytes without a leading slash, outside which nothing differs, as a driver's

@@ -97,6 +97,7 @@ async function reporting<T>(what: string, work: () => T | Promise<T>): Promise<T
 /** Run `work` with names resolving inside `dir`. */
 function inPlace<T>(dir: string, work: (place: Place) => T | Promise<T>): Promise<T> {
   return reporting(`working in ${dir}`, () => {
+    if (!fs.statSync(dir).isDirectory()) throw new StorageError('INVALID_ARGUMENT', `${dir} is not a directory`, { path: dir, errno: 'ENOTDIR' })
     if (canJail()) return inJail(dir, () => work(jailedPlace()))
     if (nativeReason === undefined) return withOwnUmask(() => work(resolvingPlace(dir)))
     return work(resolvingPlace(dir))
@@ -203,7 +204,7 @@ export function writeJob(args: WriteArguments, context: JobContext): Promise<Wri
       hash.update(bytes)
       tarBytes += bytes.length
       out.add(bytes)
-    }, { ...args.options, onDirectory: context.checkAborted })
+    }, args.options, context.checkAborted)
     out.flush()
     return { ...summary, diffId: `sha256:${hash.digest('hex')}`, tarBytes }
   })

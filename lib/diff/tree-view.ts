@@ -5,6 +5,7 @@
 // directories are held open, and everything in them is reached through /proc/self/fd, so no path is resolved twice.
 
 import fs from 'node:fs'
+import type { WhiteoutFormat } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
 import { childPath } from '../fs/rooted.ts'
 import type { TreePath } from '../fs/rooted.ts'
@@ -14,7 +15,7 @@ import { isOverlayOpaque, isOverlayWhiteout, opaqueName, parseMark, whiteoutPref
 export interface TreeSpec {
   /** Directories, topmost first; with `none` exactly one. */
   readonly layers: readonly string[]
-  readonly whiteouts: 'overlay' | 'aufs' | 'none'
+  readonly whiteouts: WhiteoutFormat | 'none'
   /** Where overlay keeps its marks. Default `trusted.overlay.`. */
   readonly xattrPrefix?: string
 }
@@ -44,6 +45,9 @@ const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants
 export class TreeView {
   readonly spec: TreeSpec
   readonly #prefix: string
+  /** Deletions may be 0:0 devices; they may be `.wh.` names. */
+  readonly #devices: boolean
+  readonly #marks: boolean
 
   constructor(spec: TreeSpec) {
     if (spec.layers.length === 0 || spec.whiteouts === 'none' && spec.layers.length !== 1) {
@@ -51,6 +55,8 @@ export class TreeView {
     }
     this.spec = spec
     this.#prefix = spec.xattrPrefix ?? 'trusted.overlay.'
+    this.#devices = spec.whiteouts === 'overlay' || spec.whiteouts === 'fuse-overlayfs'
+    this.#marks = spec.whiteouts === 'aufs' || spec.whiteouts === 'fuse-overlayfs'
   }
 
   /** @throws NOT_FOUND when a layer is missing */
@@ -83,7 +89,7 @@ export class TreeView {
     const seen = new Map<string, Buffer>()
     for (const source of ownOnly ? directory.sources.slice(0, 1) : directory.sources) {
       for (const entry of fs.readdirSync(source.path, { encoding: 'buffer' })) {
-        const name = this.spec.whiteouts === 'aufs' ? subject(entry) : entry
+        const name = this.#marks ? subject(entry) : entry
         if (name !== undefined) seen.set(name.toString('latin1'), name)
       }
     }
@@ -93,7 +99,7 @@ export class TreeView {
   /** The entry as the container sees it, or undefined: absent or deleted. */
   child(directory: TreeNode, name: Buffer): TreeNode | undefined {
     const full = directory.name.length === 0 ? name : childPath(directory.name, name)
-    if (this.spec.whiteouts === 'aufs' && isMarkName(name)) return undefined
+    if (this.#marks && isMarkName(name)) return undefined
     let top: { st: fs.BigIntStats; path: TreePath; layer: number } | undefined
     let dataPath: TreePath | undefined
     const sources: Source[] = []
@@ -105,7 +111,7 @@ export class TreeView {
       const path = childPath(source.path, key)
       const st = lstat(path)
       if (st !== undefined) {
-        if (this.spec.whiteouts === 'overlay' && isOverlayWhiteout(st)) break
+        if (this.#devices && isOverlayWhiteout(st)) break
         // A directory ends the search for a metacopy's data, and a file below ends the merging of a directory.
         if (top !== undefined && st.isDirectory() !== top.st.isDirectory()) break
         top ??= { st, path, layer: source.layer }
@@ -122,7 +128,7 @@ export class TreeView {
           key = redirect.subarray(redirect.lastIndexOf(slash) + 1)
         }
       }
-      if (this.spec.whiteouts === 'aufs' && lstat(childPath(source.path, markOf(key))) !== undefined) break
+      if (this.#marks && lstat(childPath(source.path, markOf(key))) !== undefined) break
     }
     if (top === undefined) return undefined
     if (!top.st.isDirectory() && dataPath === undefined) {
@@ -144,8 +150,8 @@ export class TreeView {
   }
 
   #isOpaque(path: TreePath): boolean {
-    if (this.spec.whiteouts === 'overlay') return isOverlayOpaque(path, this.#prefix)
-    return this.spec.whiteouts === 'aufs' && lstat(childPath(path, opaqueName)) !== undefined
+    if (this.#devices && (this.#marks ? fusePrefixes : [this.#prefix]).some(prefix => isOverlayOpaque(path, prefix))) return true
+    return this.#marks && lstat(childPath(path, opaqueName)) !== undefined
   }
 
   /** A file of which a layer holds only the metadata, its data being in a layer below (overlayfs.rst § metacopy). */
@@ -154,6 +160,8 @@ export class TreeView {
   }
 }
 
+/** fuse-overlayfs marks a directory opaque under the first name space that it may write to, and reads all. */
+const fusePrefixes = ['trusted.overlay.', 'user.overlay.', 'user.fuseoverlayfs.']
 const empty = Buffer.alloc(0)
 const slash = 0x2f
 

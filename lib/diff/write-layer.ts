@@ -10,7 +10,7 @@ import { dataRanges, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG } from '../sys/f
 import type { DataRange } from '../sys/files.ts'
 import { TarWriter } from '../tar/writer.ts'
 import type { EntryType, TarHeader } from '../tar/types.ts'
-import type { Skipped } from './apply.ts'
+import type { Skipped } from './entry-metadata.ts'
 import { compareTrees, statOf, vanished, xattrsOf } from './compare.ts'
 import type { TreeNode, TreeSpec } from './tree-view.ts'
 import { whiteoutPrefix } from './whiteouts.ts'
@@ -35,9 +35,11 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants
 const noBytes = Buffer.alloc(0)
 
 /** Write the changes from `lower` to `upper` (all of `upper` without a lower) to `emit`, whose buffers are valid during the call only. */
-export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}): WriteSummary {
+export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}, onDirectory?: () => void): WriteSummary {
   const writer = new LayerWriter(emit, options.sparse ?? 'auto')
-  const changes = compareTrees(upper, lower, { only: options.only, onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents) })
+  const changes = compareTrees(upper, lower, {
+    only: options.only, onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents), ...(onDirectory === undefined ? {} : { onDirectory }),
+  })
   for (const change of changes) {
     if (change.kind === 'D') writer.whiteout(change.name)
     else writer.node(change.node)

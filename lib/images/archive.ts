@@ -176,7 +176,8 @@ export async function openArchive(source: ArchiveSource, options: OpenArchiveOpt
         return new TarArchive(name, opened.fd, index, opened.owned)
       }
     }
-    return await spooled(name, fs.createReadStream('', { fd: opened.fd, autoClose: false, highWaterMark: 1024 * 1024, ...(stat.isFile() ? { start: 0 } : {}) }), options)
+    const from = stat.isFile() ? { start: 0 } : {}
+    return await spooled(name, fs.createReadStream('', { fd: opened.fd, autoClose: false, highWaterMark: 1024 * 1024, ...from }), options)
   } finally {
     if (opened.owned && !keep) fs.closeSync(opened.fd)
   }

@@ -74,6 +74,8 @@ export class ImageContext {
   async #layer(id: Digest, chainId: ChainId): Promise<Layer> {
     const layer = await this.layers.find(chainId)
     if (layer === undefined) {
+      // Another process may be removing the image.
+      if (!this.db.has(id)) throw noSuchImage(id)
       throw new StorageError('CORRUPT', `image ${id}: failed to get layer ${chainId}: layer does not exist`, { key: id, hint: 'remove the image and load it again' })
     }
     return layer

@@ -104,11 +104,13 @@ test('the top level of a config is sorted, unknown keys of the runtime part stay
 })
 
 test('platforms: parsing, and which one fits', () => {
+  const fit = (wanted: string, offered: string): number => platformFit(parsePlatform(wanted), parsePlatform(offered))
   assert.is(platformString(parsePlatform('linux/aarch64')), 'linux/arm64')
   assert.is(platformString(parsePlatform('linux/arm/v7')), 'linux/arm/v7')
   assert.equal(parsePlatform('linux'), hostPlatform())
+  assert.is(platformString(parsePlatform('linux/constructor')), 'linux/constructor')
+  assert.is(fit('linux/amd64/v2', 'linux/amd64/v3'), 0)
   assert.throws(() => parsePlatform('a b'), /^invalid platform|invalid platform/)
-  const fit = (wanted: string, offered: string): number => platformFit(parsePlatform(wanted), parsePlatform(offered))
   assert.ok(fit('linux/arm64', 'linux/arm64/v8') > 0)
   assert.is(fit('linux/amd64', 'linux/arm64'), 0)
   assert.is(fit('windows/amd64', 'linux/amd64'), 0)

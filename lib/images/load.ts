@@ -64,7 +64,8 @@ async function layerToRegister(
   context: ImageContext, archive: Archive, layer: PlannedLayer, i: number, chainId: ChainId, report: ((progress: LoadProgress) => void) | undefined,
 ): Promise<LayerToRegister> {
   const { path, diffId, blob } = layer
-  const missing = (): StorageError => new StorageError('INVALID_ARCHIVE', `layer ${i} (${diffId}) is missing in ${archive.name}: there is no ${path}`, { key: diffId })
+  const missing = (): StorageError =>
+    new StorageError('INVALID_ARCHIVE', `layer ${i} (${diffId}) is missing in ${archive.name}: there is no ${path}`, { key: diffId })
   const range = archive.find(path)
   const label = `layer ${i} (${path})`
   if (range === undefined) {
@@ -73,6 +74,8 @@ async function layerToRegister(
     return { source: { stream: failing(missing) }, diffId, label }
   }
   if (blob !== undefined) checkBlobSize(blob.digest, range.length, blob.sizeBytes)
+  // All that will be read is told before any of it is, so that whoever shows progress knows the whole.
+  if (report !== undefined && await context.layers.find(chainId) === undefined) report({ phase: 'layer', diffId, bytes: 0, totalBytes: range.length })
   return {
     source: { file: range }, diffId, label, ...(blob === undefined ? {} : { blobDigest: blob.digest }),
     ...(report === undefined ? {} : { onProgress: (bytes: number) => report({ phase: 'layer', diffId, bytes, totalBytes: range.length }) }),

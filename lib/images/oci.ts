@@ -26,7 +26,10 @@ const indexTypes = new Set<string>([mediaTypes.index, 'application/vnd.docker.di
 const manifestTypes = new Set<string>([mediaTypes.manifest, 'application/vnd.docker.distribution.manifest.v2+json'])
 const configTypes = new Set<string>([mediaTypes.config, 'application/vnd.docker.container.image.v1+json', 'application/octet-stream'])
 /** What is compressed how is told by the first bytes, as Docker does; `+encrypted` and unknown kinds are no tars. */
-const layerType = /^application\/(vnd\.oci\.image\.layer\.(v1|nondistributable\.v1)\.tar([+](gzip|zstd))?|vnd\.docker\.image\.rootfs\.(diff|foreign\.diff)\.tar(\.gzip|\.zstd)?)$/
+const layerTypes = [
+  /^application\/vnd\.oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+gzip|\+zstd)?$/,
+  /^application\/vnd\.docker\.image\.rootfs\.(foreign\.)?diff\.tar(\.gzip|\.zstd)?$/,
+]
 const deepest = 4
 const mostDescriptors = 10_000
 
@@ -60,7 +63,9 @@ function documentOf(bytes: Buffer, what: string, mediaType: string): { kind: 'in
   if (isIndex === isManifest) throw new StorageError('INVALID_ARCHIVE', `${what}: it is ${isIndex ? 'both' : 'neither'} an index and a manifest`)
   const kind = isIndex ? 'index' : 'manifest'
   for (const type of [mediaType, fields.string('mediaType') ?? '']) {
-    if ((isIndex ? manifestTypes : indexTypes).has(type)) throw new StorageError('INVALID_ARCHIVE', `${what}: it is ${isIndex ? 'an index' : 'a manifest'}, and its media type is ${type}`)
+    if ((isIndex ? manifestTypes : indexTypes).has(type)) {
+      throw new StorageError('INVALID_ARCHIVE', `${what}: it is ${isIndex ? 'an index' : 'a manifest'}, and its media type is ${type}`)
+    }
   }
   return { kind, fields }
 }
@@ -93,7 +98,10 @@ class OciReader {
     const { digest, sizeBytes } = descriptor
     const what = `invalid manifest ${digest}`
     const { kind, fields } = documentOf(readBlob(this.#archive, digest, sizeBytes, this.#options.limits), what, descriptor.mediaType)
-    if (kind === 'manifest') return configTypes.has(fields.object('config')?.string('mediaType') ?? mediaTypes.config) ? { ...descriptor, manifest: fields, what } : undefined
+    if (kind === 'manifest') {
+      const isImage = configTypes.has(fields.object('config')?.string('mediaType') ?? mediaTypes.config)
+      return isImage ? { ...descriptor, manifest: fields, what } : undefined
+    }
     if (depth >= deepest) throw new StorageError('LIMIT_EXCEEDED', `the indexes in ${this.#archive.name} are nested more than ${deepest} deep`)
     const chosen = this.choose(this.descriptors(fields))
     return chosen === undefined ? undefined : this.resolve(chosen, depth + 1)
@@ -126,7 +134,9 @@ class OciReader {
     return {
       imageId: imageIdOf(configBytes), configBytes, config, references,
       layers: layers.map(({ digest, sizeBytes, mediaType }, i) => {
-        if (mediaType !== '' && !layerType.test(mediaType)) throw new StorageError('INVALID_ARCHIVE', `${found.what}: layer ${i} has the media type ${mediaType}, which is not a tar`)
+        if (mediaType !== '' && !layerTypes.some(type => type.test(mediaType))) {
+          throw new StorageError('INVALID_ARCHIVE', `${found.what}: layer ${i} has the media type ${mediaType}, which is not a tar`)
+        }
         return { path: blobPath(digest), diffId: config.diffIds[i] as Digest, blob: { digest, sizeBytes } }
       }),
     }

@@ -9,6 +9,10 @@ export interface Platform {
   readonly variant?: string
 }
 
+/** What uname(1) and Debian call them. */
+const aliases: ReadonlyMap<string, string> = new Map([
+  ['x86_64', 'amd64'], ['x86-64', 'amd64'], ['aarch64', 'arm64'], ['i386', '386'], ['armhf', 'arm'], ['armel', 'arm'],
+])
 const goArchitectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', mipsel: 'mipsle', mips64el: 'mips64le' }
 
 /** This machine's, in Go's words. */
@@ -22,7 +26,8 @@ export function hostPlatform(): Platform {
 export function parsePlatform(text: string): Platform {
   const parts = text.toLowerCase().split('/')
   if (parts.length > 3 || parts.some(part => !/^[a-z0-9_.-]+$/.test(part))) {
-    throw new StorageError('INVALID_ARGUMENT', `invalid platform ${JSON.stringify(text)}`, { hint: 'write OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, as in linux/arm64' })
+    throw new StorageError('INVALID_ARGUMENT', `invalid platform ${JSON.stringify(text)}`,
+      { hint: 'write OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, as in linux/arm64' })
   }
   const [first = '', second, variant] = parts
   if (second === undefined) return first === 'linux' ? hostPlatform() : { os: 'linux', architecture: goName(first) }
@@ -30,7 +35,7 @@ export function parsePlatform(text: string): Platform {
 }
 
 function goName(architecture: string): string {
-  return ({ x86_64: 'amd64', 'x86-64': 'amd64', aarch64: 'arm64', i386: '386', armhf: 'arm', armel: 'arm' } as Record<string, string>)[architecture] ?? architecture
+  return aliases.get(architecture) ?? architecture
 }
 
 export function platformString({ os, architecture, variant }: Platform): string {
@@ -51,7 +56,11 @@ export function platformFit(wanted: Platform, offered: Platform): number {
   if (want === have) return 100
   const wantNumber = Number(/^v(\d)/.exec(want)?.[1]), haveNumber = Number(/^v(\d)/.exec(have)?.[1])
   if (wanted.architecture.startsWith('arm')) return haveNumber < wantNumber ? haveNumber : 0
-  // amd64/v2 and up need newer processors; without a wish only the baseline is safe.
-  if (wanted.architecture === 'amd64') return have === '' || have === 'v1' ? 50 : want !== '' && haveNumber < wantNumber ? haveNumber : want === '' || want === 'v1' ? 1 : 0
+  if (wanted.architecture === 'amd64') {
+    // v2 and up need newer processors: the baseline suits everybody, and without a wish it comes before them.
+    if (have === '' || have === 'v1') return 50
+    if (want === '' || want === 'v1') return 1
+    return haveNumber < wantNumber ? haveNumber : 0
+  }
   return want === '' || have === '' ? 50 : 0
 }

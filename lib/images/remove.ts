@@ -3,6 +3,7 @@
 import { StorageError } from '../errors.ts'
 import { hexOf } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
+import type { Operation } from '../layers/types.ts'
 import { chainIdsOf, decodeConfig } from './config.ts'
 import { noSuchImage } from './context.ts'
 import type { ImageContext } from './context.ts'
@@ -21,16 +22,18 @@ interface Conflict {
 export async function removeImage(context: ImageContext, text: string, options: RemoveOptions): Promise<RemovedItem[]> {
   context.mustWrite('remove images')
   const { force = false, noPrune = false } = options
-  const items: RemovedItem[] = []
-  const remover = new Remover(context, items)
-  // One image after the other, each under the lock, and its layers after it: Docker's order, and the lock is never held for a deletion of trees.
-  let gone = await context.layers.locked(() => remover.remove(text, force))
-  while (gone !== undefined) {
-    const { top, parent } = gone
-    if (top !== undefined) for (const layer of await context.layers.release(top)) items.push({ deleted: layer.chainId })
-    gone = noPrune || parent === undefined ? undefined : await context.layers.locked(() => remover.prune(parent))
-  }
-  return items
+  return await context.layers.operation('remove-image', async operation => {
+    const items: RemovedItem[] = []
+    const remover = new Remover(context, operation, items)
+    // One image after the other, each under the lock, and its layers after it: Docker's order, and the lock is never held for a deletion of trees.
+    let gone = await context.layers.locked(() => remover.remove(text, force))
+    while (gone !== undefined) {
+      const { top, parent } = gone
+      if (top !== undefined) for (const layer of await context.layers.release(top)) items.push({ deleted: layer.chainId })
+      gone = noPrune || parent === undefined ? undefined : await context.layers.locked(() => remover.prune(parent))
+    }
+    return items
+  })
 }
 
 /** An image that was removed: what is to follow. */
@@ -42,10 +45,12 @@ interface Gone {
 /** Its methods are called with the lock held. */
 class Remover {
   readonly #context: ImageContext
+  readonly #operation: Operation
   readonly #items: RemovedItem[]
 
-  constructor(context: ImageContext, items: RemovedItem[]) {
+  constructor(context: ImageContext, operation: Operation, items: RemovedItem[]) {
     this.#context = context
+    this.#operation = operation
     this.#items = items
   }
 
@@ -113,10 +118,13 @@ class Remover {
       throw conflictError(imageId, conflict)
     }
     const parent = db.parent(imageId), bytes = db.readUnchecked(imageId)
+    const top = bytes === undefined ? undefined : topLayer(bytes)
     await this.#untag(this.#names().of(imageId))
+    // A crash after the next line must not leave layers that no image names (moby never finds those again).
+    if (top !== undefined) await this.#operation.letGo(top)
     await db.delete(imageId)
     this.#items.push({ deleted: imageId })
-    return { parent, top: bytes === undefined ? undefined : topLayer(bytes) }
+    return { parent, top }
   }
 }
 

@@ -83,7 +83,8 @@ export class RepositoryNames {
     if (before === imageId) return
     if (before !== undefined && stored.digest !== undefined) throw new StorageError('ALREADY_EXISTS', `cannot overwrite digest ${stored.digest}`, { key: text })
     if (before !== undefined && !options.force) {
-      throw new StorageError('ALREADY_EXISTS', `conflict: Tag ${text} is already set to image ${before}, if you want to replace it, please use the force option`, { key: text })
+      throw new StorageError('ALREADY_EXISTS',
+        `conflict: Tag ${text} is already set to image ${before}, if you want to replace it, please use the force option`, { key: text })
     }
     refs.set(text, imageId)
     this.#byName.set(name, refs)

@@ -145,9 +145,12 @@ async function* filesOf(
       if (compression === 'none') {
         const sizeBytes = await layerTarLength(context.root, chainId) ?? await counted(context.layers.tar(chainId, abortable(signal)))
         blobs.set(diffId, { mediaType: mediaTypes.layer, digest: diffId, sizeBytes })
-        yield { path: blobPath(diffId), sizeBytes, mtimeSeconds: createdSeconds, content: exactly(context.layers.tar(chainId, abortable(signal)), sizeBytes, chainId) }
+        const content = exactly(context.layers.tar(chainId, abortable(signal)), sizeBytes, chainId)
+        yield { path: blobPath(diffId), sizeBytes, mtimeSeconds: createdSeconds, content }
       } else {
-        if (operation === undefined) throw new StorageError('READ_ONLY', 'cannot save compressed layers from a data root that is open read-only', { hint: 'save them uncompressed' })
+        if (operation === undefined) {
+          throw new StorageError('READ_ONLY', 'cannot save compressed layers from a data root that is open read-only', { hint: 'save them uncompressed' })
+        }
         const { file, digest, sizeBytes } = await spoolCompressed(context, operation, chainId, compression, signal)
         const blob = { mediaType: `${mediaTypes.layer}+${compression}`, digest, sizeBytes }
         blobs.set(diffId, blob)

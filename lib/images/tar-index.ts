@@ -48,7 +48,8 @@ export class TarIndex {
     const entry = this.#resolve(keyOf(Buffer.from(name)), { left: mostLinks })
     if (entry === undefined) return undefined
     if (entry.sparse) {
-      throw new StorageError('INVALID_ARCHIVE', `${JSON.stringify(name)} is stored as a sparse file`, { hint: 'write the archive without sparse files (tar without -S)' })
+      throw new StorageError('INVALID_ARCHIVE', `${JSON.stringify(name)} is stored as a sparse file`,
+        { hint: 'write the archive without sparse files (tar without -S)' })
     }
     return entry.type === 'file' ? { offset: entry.offset, length: entry.length } : undefined
   }
@@ -101,7 +102,9 @@ export async function indexTar(fd: number, sizeBytes: number, limits: IndexLimit
     const flag = typeflagOf(block, 0)
     if (flag === LONG_NAME || flag === LONG_LINK || flag === PAX || flag === PAX_GLOBAL) {
       const length = sizeOf(block, 0)
-      if (length > extendedHeaderBytes) throw new StorageError('LIMIT_EXCEEDED', `an extended header of ${length} bytes is larger than ${extendedHeaderBytes} bytes`)
+      if (length > extendedHeaderBytes) {
+        throw new StorageError('LIMIT_EXCEEDED', `an extended header of ${length} bytes is larger than ${extendedHeaderBytes} bytes`)
+      }
       const body = Buffer.alloc(length)
       readFully(fd, body, at)
       at += padded(length)
@@ -123,9 +126,11 @@ export async function indexTar(fd: number, sizeBytes: number, limits: IndexLimit
     if (++count > mostEntries) throw new StorageError('LIMIT_EXCEEDED', `the archive has more than ${mostEntries} entries`)
     const isFile = header.type === 'file' && !(flag === 0 && header.name.at(-1) === 0x2f)
     const length = isFile ? header.sizeBytes : 0
-    if (length > sizeBytes - at) throw invalid(`unexpected end of archive: ${length - (sizeBytes - at)} bytes of ${JSON.stringify(header.name.toString())} are missing`)
+    const missing = length - (sizeBytes - at)
+    if (missing > 0) throw invalid(`unexpected end of archive: ${missing} bytes of ${JSON.stringify(header.name.toString())} are missing`)
     // A later entry of a name replaces the earlier one, as extracting it would.
-    entries.set(keyOf(header.name), { type: isFile ? 'file' : header.type === 'file' ? 'directory' : header.type, offset: at, length, link: header.linkname.toString('latin1'), sparse })
+    const type = isFile ? 'file' : header.type === 'file' ? 'directory' : header.type
+    entries.set(keyOf(header.name), { type, offset: at, length, link: header.linkname.toString('latin1'), sparse })
     at += padded(length)
   }
   if (longName !== undefined || longLink !== undefined || records !== undefined) throw invalid('unexpected end of archive: an extended header has no entry')

@@ -24,6 +24,17 @@ function readText(file: string): string | undefined {
 
 /** Undefined when there is no such layer. @throws CORRUPT when its files contradict its name, or one is missing */
 export function readLayer(root: DataRoot, chainId: ChainId): Layer | undefined {
+  for (let tries = 2; ; tries--) {
+    try {
+      return readLayerOnce(root, chainId)
+    } catch (error) {
+      // Another process may have removed or replaced the folder between two of the reads: then the next round sees what there is.
+      if (tries === 0 || !StorageError.is(error, 'CORRUPT')) throw error
+    }
+  }
+}
+
+function readLayerOnce(root: DataRoot, chainId: ChainId): Layer | undefined {
   const dir = layerDb.layer(root, chainId)
   const diffId = readText(path.join(dir, 'diff'))
   if (diffId === undefined && !fs.existsSync(dir)) return undefined

@@ -23,6 +23,7 @@ function removeFew(target: string): boolean {
     return true
   } catch (error) {
     // Names that are no text, folders that nobody may enter, or somebody else who removes it, too: removeTree knows what to do.
+    if (isErrno(error, 'ENOTDIR')) return true // its parent is a file: there is nothing
     if (isErrno(error, 'ENOENT', 'EACCES', 'ENOTEMPTY', 'EBUSY')) return false
     throw error
   }

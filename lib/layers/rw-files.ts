@@ -47,28 +47,27 @@ export function readRwFiles(root: DataRoot, name: string): RwFiles | undefined {
   }
 }
 
-/** Make the entry visible by one rename. The caller holds the store's lock, and knows the name to be free. */
-export function writeRwFiles(root: DataRoot, name: string, files: RwFiles): void {
+/** A new name for the entry in the making; an intent names it first. */
+export function newWriteSet(root: DataRoot): string {
+  return path.join(layerDb.tmp(root), `write-set-${randomBytes(8).toString('hex')}`)
+}
+
+/** Make the entry in `writeSet` and show it by one rename. The caller holds the store's lock, and knows the name to be free. */
+export function writeRwFiles(root: DataRoot, name: string, files: RwFiles, writeSet: string): void {
   const sync = root.durability !== 'none'
-  const writeSet = path.join(layerDb.tmp(root), `write-set-${randomBytes(8).toString('hex')}`)
   fs.mkdirSync(writeSet, { mode: 0o755 })
   fs.chmodSync(writeSet, 0o755)
-  try {
-    const entries = [['mount-id', files.mountId], ['init-id', files.initId], ['parent', files.parent]] as const
-    for (const [file, text] of entries) {
-      if (text === undefined) continue
-      const fd = writeNew(path.join(writeSet, file), text, 0o644)
-      try {
-        if (sync) fs.fdatasyncSync(fd)
-      } finally {
-        fs.closeSync(fd)
-      }
+  const entries = [['mount-id', files.mountId], ['init-id', files.initId], ['parent', files.parent]] as const
+  for (const [file, text] of entries) {
+    if (text === undefined) continue
+    const fd = writeNew(path.join(writeSet, file), text, 0o644)
+    try {
+      if (sync) fs.fdatasyncSync(fd)
+    } finally {
+      fs.closeSync(fd)
     }
-    fs.renameSync(writeSet, path.join(layerDb.mounts(root), name))
-  } catch (error) {
-    fs.rmSync(writeSet, { recursive: true, force: true })
-    throw error
   }
+  fs.renameSync(writeSet, path.join(layerDb.mounts(root), name))
   if (sync) syncDirectorySync(layerDb.mounts(root))
 }
 

@@ -14,11 +14,11 @@ import { StorageError } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
 import { randomId } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
-import { isMountpoint, performMount, unmount } from '../sys/mount.ts'
+import { isMountpoint, performMounts, unmount } from '../sys/mount.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import { layerDb, ownState } from './data-root.ts'
 import { MountCounts } from './mount-counts.ts'
-import { listRwNames, readRwFiles, writeRwFiles } from './rw-files.ts'
+import { listRwNames, newWriteSet, readRwFiles, writeRwFiles } from './rw-files.ts'
 import type { RwFiles } from './rw-files.ts'
 import { RunningOperation } from './store.ts'
 import type { DiskLayerStore } from './store.ts'
@@ -87,13 +87,14 @@ export class RwLayers {
     const mustBeFree = (): void => {
       if (this.find(name) !== undefined) throw new StorageError('ALREADY_EXISTS', `mount already exists with name: ${name}`, { key: name })
     }
+    const writeSet = newWriteSet(this.#layers.root)
     const work = async (operation: RunningOperation): Promise<RwFiles> => {
       const parent = await this.#layers.locked(async () => {
         mustBeFree()
         // Found and held in one step, so that it cannot be removed in between.
         const layer = options.parent === undefined ? undefined : await this.#layers.get(options.parent)
         operation.intent.noteAll([
-          ...(layer === undefined ? [] : [['hold', layer.chainId] as const]), ['layer', mountId], ['layer', initId],
+          ...(layer === undefined ? [] : [['hold', layer.chainId] as const]), ['layer', mountId], ['layer', initId], ['path', writeSet],
           ...(options.within === undefined ? [] : [['container', `${name} ${options.within.record}`] as const]),
         ])
         return layer?.cacheId
@@ -104,7 +105,7 @@ export class RwLayers {
       const files = { mountId, initId, ...(options.parent === undefined ? {} : { parent: options.parent }) }
       await this.#layers.locked(async () => {
         mustBeFree()
-        writeRwFiles(this.#layers.root, name, files)
+        writeRwFiles(this.#layers.root, name, files, writeSet)
       })
       operation.kept.add(mountId).add(initId)
       return files
@@ -134,7 +135,8 @@ export class RwLayers {
   async mount(name: string, options: { readonly persistent?: boolean } = {}): Promise<string> {
     this.#mustWrite('mount')
     const { mountId } = this.get(name)
-    const [mount] = await this.#driver.mounts(mountId, 'rw')
+    const mounts = await this.#driver.mounts(mountId, 'rw')
+    const [mount] = mounts
     if (mount === undefined) throw new StorageError('CORRUPT', `the driver ${this.#driver.name} describes no mount for ${mountId}`, { key: name })
     // A bind of a plain directory needs no mount: the directory is the answer, as in Docker.
     const target = mount.options.includes('bind') || mount.options.includes('rbind') ? undefined : this.#driver.mountpoint?.(mountId)
@@ -144,9 +146,9 @@ export class RwLayers {
       if (target === undefined || isMountpoint(target)) return
       if (!fs.existsSync(target)) fs.mkdirSync(target, { mode: 0o700 })
       try {
-        performMount(mount, target)
+        performMounts(mounts, target)
       } catch (error) {
-        fs.rmdirSync(target)
+        if (this.#driver.keepsMountpoints !== true) fs.rmdirSync(target)
         throw error
       }
     })
@@ -174,7 +176,9 @@ export class RwLayers {
   #takeDown(mountId: LayerId): void {
     const target = this.#driver.mountpoint?.(mountId)
     if (target === undefined || !fs.existsSync(target)) return
+    this.#driver.unmounting?.(mountId, target)
     unmount(target)
+    if (this.#driver.keepsMountpoints === true) return
     // On recent kernels the rmdir also takes the mount out of other mount namespaces (moby#36047), the cure for EBUSY.
     fs.rmdirSync(target)
   }
@@ -262,8 +266,10 @@ export class RwLayers {
       fs.renameSync(record, doomedRecord)
       if (sync) syncDirectorySync(path.dirname(record))
     }
-    if (ids.length > 0) {
-      fs.renameSync(path.join(layerDb.mounts(root), name), doomed)
+    const entry = path.join(layerDb.mounts(root), name)
+    // Somebody else may have removed it first.
+    if (fs.existsSync(entry)) {
+      fs.renameSync(entry, doomed)
       if (sync) syncDirectorySync(layerDb.mounts(root))
     }
     for (const id of ids) operation.dropped.add(id)

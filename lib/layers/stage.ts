@@ -108,7 +108,8 @@ async function extract(place: StagingPlace, layer: LayerToRegister, target: { ca
 
 /** How a layer is laid down in this content. */
 export function applyFormat(content: LayerContent): Pick<ApplyArguments, 'format' | 'xattrPrefix'> {
-  return content.kind === 'tree' ? { format: 'remove' } : { format: content.whiteouts, xattrPrefix: content.xattrPrefix }
+  if (content.kind === 'tree') return { format: 'remove' }
+  return { format: content.whiteouts === 'fuse-overlayfs' ? 'overlay' : content.whiteouts, xattrPrefix: content.xattrPrefix }
 }
 
 /** Directories that the layer used without naming them take over what they hide; only possible now that the layers below are complete. */

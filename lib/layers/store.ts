@@ -117,14 +117,20 @@ export class DiskLayerStore implements LayerStore {
 
   /** Undo or finish what an intent names, but for what has come to be in use. The same after a success, a failure and a crash. */
   async #settle(record: IntentRecord, known?: RunningOperation): Promise<void> {
-    for (const target of record.paths) await removePath(target)
+    const failures: unknown[] = []
+    // One thing that cannot be removed keeps nothing else.
+    const attempt = async (work: () => Promise<void>): Promise<void> => {
+      try { await work() } catch (error) { failures.push(error) }
+    }
+    for (const target of record.paths) await attempt(() => removePath(target))
     for (const { name, record: file } of record.containers) if (!fs.existsSync(file)) forgetRw(this.root, name)
     let used: Set<LayerId> | undefined
     for (const id of record.layers) {
       if (known?.kept.has(id) === true) continue
       if (known?.dropped.has(id) !== true && (used ??= driverLayersInUse(this.root)).has(id)) continue
-      await this.driver.remove(id)
+      await attempt(() => this.driver.remove(id))
     }
+    if (failures.length > 0) throw failures[0]
     const left = [...record.published, ...record.freed].filter(id => fs.existsSync(layerDb.layer(this.root, id)))
     if (left.length === 0) return
     const referred = await this.#lock.run(() => referredLayers(this.root, this.#references))

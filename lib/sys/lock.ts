@@ -154,10 +154,22 @@ export async function lock(path: string, options: LockOptions = {}): Promise<Loc
   }
 }
 
-/** Is the file locked by anybody (another process, or another descriptor of this one)? False when it does not exist. */
+/**
+ * Is the file locked by anybody (another process, or another descriptor of this one)? False when it does not exist or may not be read.
+ * Nothing is made or written, so that it can be asked of a tree that is read-only; without koffi it is looked up in /proc/locks.
+ */
 export function isLocked(path: string): boolean {
-  if (!fs.existsSync(path)) return false
-  const probe = tryLock(path)
-  probe?.release()
-  return probe === undefined
+  let fd: number
+  try {
+    fd = fs.openSync(path, fs.constants.O_RDONLY)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'EACCES')) return false
+    throw error
+  }
+  try {
+    if (nativeReason === undefined) return flock([fd, LOCK_SH | LOCK_NB], path, [errno.EWOULDBLOCK]) !== 0
+    return fs.readFileSync('/proc/locks', 'latin1').includes(`:${fs.fstatSync(fd).ino} `)
+  } finally {
+    fs.closeSync(fd)
+  }
 }

@@ -1,8 +1,9 @@
 // Mounting and unmounting, and the table of what is mounted. The options of a Mount are the words of mount(8); here they become
 // flags and data. Overlays go through fsopen/fsconfig, one `lowerdir+` per layer, where the kernel has it: no page limit.
 
+import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Mount } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
 import { bind, cPath, errno, nativeReason } from './native.ts'
@@ -14,10 +15,11 @@ const c = {
   fsconfig: bind('int64_t syscall(int64_t number, int64_t fd, int64_t cmd, const char *key, const char *value, int64_t aux)'),
   fsmount: bind('int64_t syscall(int64_t number, int64_t fd, int64_t flags, int64_t attrs)'),
   moveMount: bind('int64_t syscall(int64_t number, int64_t fromFd, const char *from, int64_t toFd, const char *to, int64_t flags)'),
+  mountSetattr: bind('int64_t syscall(int64_t number, int64_t fd, const char *path, int64_t flags, void *attr, int64_t size)'),
 }
 
 // Numbers shared by every architecture (Linux 5.2, asm-generic/unistd.h).
-const SYS_move_mount = 429, SYS_fsopen = 430, SYS_fsconfig = 431, SYS_fsmount = 432
+const SYS_move_mount = 429, SYS_fsopen = 430, SYS_fsconfig = 431, SYS_fsmount = 432, SYS_mount_setattr = 442 // the last since Linux 5.12
 const FSCONFIG_SET_FLAG = 0, FSCONFIG_SET_STRING = 1, FSCONFIG_CMD_CREATE = 6
 const MOVE_MOUNT_F_EMPTY_PATH = 4
 const CLOEXEC = 1
@@ -34,13 +36,14 @@ const propagation: Readonly<Record<string, number>> = {
 }
 const defaults = new Set(['rw', 'defaults', 'suid', 'dev', 'exec', 'async', 'atime'])
 
-interface ParsedOptions { flags: number; data: string[]; propagation: number[] }
+interface ParsedOptions { flags: number; data: string[]; propagation: number[]; recursiveReadOnly: boolean }
 
 function parse(options: readonly string[]): ParsedOptions {
-  const parsed: ParsedOptions = { flags: 0, data: [], propagation: [] }
+  const parsed: ParsedOptions = { flags: 0, data: [], propagation: [], recursiveReadOnly: false }
   for (const option of options) {
     const spread = propagation[option]
     if (spread !== undefined) parsed.propagation.push(spread)
+    else if (option === 'rro') parsed.recursiveReadOnly = true
     else if (!defaults.has(option)) {
       const flag = flagOf[option]
       if (flag !== undefined) parsed.flags |= flag
@@ -53,15 +56,61 @@ function parse(options: readonly string[]): ParsedOptions {
 /** Perform one described mount at `target`, which must exist. A failure leaves nothing mounted. */
 export function performMount(mount: Mount, target: string): void {
   const options = parse(mount.options)
-  if (mount.type === 'overlay') mountOverlay(mount, options, target)
+  const helper = /^fuse3?\.(.+)$/.exec(mount.type)?.[1]
+  if (helper !== undefined) mountByProgram(helper, mount, target)
+  else if (mount.type === 'overlay') mountOverlay(mount, options, target)
   else if ((options.flags & MS.bind) !== 0) mountBind(mount, options, target)
   else c.mount([cPath(mount.source), cPath(target), mount.type, options.flags, options.data.join(',')], target)
   try {
     for (const spread of options.propagation) c.mount([null, cPath(target), null, spread, null], target)
+    if (options.recursiveReadOnly) setReadOnlyRecursive(target)
   } catch (error) {
     unmount(target)
     throw error
   }
+}
+
+/**
+ * Perform what `Driver.mounts()` describes, in order: each at `target` or at its own place below. An entry with the option `remount` adds to the one before
+ * (aufs branches beyond a page of options). A failure leaves nothing mounted. Returns what is to be unmounted, last first.
+ */
+export function performMounts(mounts: readonly Mount[], target: string): string[] {
+  const done: string[] = []
+  try {
+    for (const mount of mounts) {
+      const at = join(target, mount.target ?? '')
+      performMount(mount, at)
+      if (!mount.options.includes('remount')) done.unshift(at)
+    }
+    return done
+  } catch (error) {
+    for (const at of done) unmount(at)
+    throw error
+  }
+}
+
+/** `fuse3.PROGRAM`, as containerd and mount(8) name them: the program mounts, goes into the background and serves until it is unmounted. */
+function mountByProgram(program: string, mount: Mount, target: string): void {
+  const { status, stderr, error } = spawnSync(program, ['-o', mount.options.join(','), target], { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'], timeout: 30_000 })
+  if (status === 0) return
+  if (isErrno(error, 'ENOENT')) throw new StorageError('PREREQUISITE_MISSING', `mounting ${mount.type} at ${target}: there is no program ${program}`, { op: 'mount', path: target, hint: `install the package ${program}` })
+  const why = (error?.message ?? stderr).split('\n').filter(line => line !== '' && !line.startsWith('unknown argument ignored')).join('; ')
+  throw new StorageError('IO', `mounting ${mount.type} at ${target}: ${why === '' ? `${program} ended with status ${status}` : why}`, { op: 'mount', path: target })
+}
+
+const AT_RECURSIVE = 0x8000, MOUNT_ATTR_RDONLY = 1n
+
+/** Make a mount and all below it read-only (mount_setattr(2)): the option `rro` of OCI runtimes. @throws NOT_SUPPORTED before Linux 5.12 */
+function setReadOnlyRecursive(target: string): void {
+  const attr = Buffer.alloc(32) // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
+  attr.writeBigUInt64LE(MOUNT_ATTR_RDONLY, 0)
+  c.mountSetattr([SYS_mount_setattr, AT_FDCWD, cPath(target), AT_RECURSIVE, attr, attr.length], target)
+}
+
+/** Does the kernel know `rro`? Asked with a size of no version of the structure, which only a kernel that knows the call calls invalid. */
+export function supportsRecursiveReadOnly(): boolean {
+  if (nativeReason !== undefined) return false
+  return c.mountSetattr([SYS_mount_setattr, AT_FDCWD, '', 0, null, 0], undefined, [errno.EINVAL, errno.ENOSYS, errno.EPERM]) === -errno.EINVAL
 }
 
 function mountBind(mount: Mount, options: ParsedOptions, target: string): void {

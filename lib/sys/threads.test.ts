@@ -1,118 +1,181 @@
+// The pool of threads: errors, aborts, back-pressure, and that a thread comes back whatever a job, its caller or its streams do.
+
 import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { assert, suite } from '../../fixtures/harness/index.ts'
+import { testJobs } from '../../fixtures/test-jobs.ts'
 import { StorageError } from '../errors.ts'
 import { maxThreads, runJob, streamJob } from './threads.ts'
 import type { JobOptions } from './threads.ts'
 
-const jobs = new URL('../../fixtures/thread-jobs.js', import.meta.url).href
-const run = <A, R>(name: string, args: A, options?: JobOptions): Promise<R> => runJob<A, R>(jobs, name, args, options)
-const isAborted = (e: unknown): boolean => StorageError.is(e, 'ABORTED')
-async function rejects(promise: Promise<unknown>, check: (e: unknown) => boolean): Promise<void> {
-  let error: unknown
-  try { await promise } catch (e) { error = e }
-  assert.ok(error !== undefined, 'should have been rejected')
-  assert.ok(check(error), String(error))
+const test = suite('threads')
+const run = <R>(name: string, args?: unknown, options?: JobOptions): Promise<R> => runJob<unknown, R>(testJobs, name, args, options)
+const failure = (job: Promise<unknown>): Promise<unknown> => job.then(() => undefined, (error: unknown) => error)
+const shared = (): Int32Array<SharedArrayBuffer> => new Int32Array(new SharedArrayBuffer(4))
+
+/** Every thread of the pool answers: none was lost, none is stuck. */
+async function poolIsWhole(): Promise<void> {
+  const cells = Array.from({ length: maxThreads }, shared)
+  const stop = new AbortController()
+  const jobs = cells.map(cell => failure(run('spinJob', cell, { signal: stop.signal })))
+  const until = Date.now() + 5000
+  while (cells.some(cell => Atomics.load(cell, 0) === 0) && Date.now() < until) await sleep(2)
+  assert.equal(cells.map(cell => cell[0]), cells.map(() => 1), 'not all threads run')
+  stop.abort()
+  await Promise.all(jobs)
 }
 
-const test = suite('sys/threads')
-
-test('arguments in, result out, more calls than threads', async () => {
-  assert.ok(maxThreads >= 1)
-  const sums = await Promise.all(Array.from({ length: 40 }, (_, i) => run<unknown, number>('add', { a: i, b: 1 })))
-  assert.equal(sums, Array.from({ length: 40 }, (_, i) => i + 1))
+test('arguments and results are clones; errors come with code, info and kind', async () => {
+  const args = { list: [1n, 'x'], bytes: new Uint8Array([1]) }
+  assert.equal(await run('echoJob', args), args)
+  const storage = await failure(run('failJob', 'storage'))
+  assert.ok(StorageError.is(storage, 'NO_SPACE'))
+  assert.equal(storage.info, { op: 'test', path: '/x', errno: 'ENOSPC', hint: 'make room' })
+  assert.match(storage.stack ?? '', /failJob/)
+  assert.instance(await failure(run('failJob', 'type')), TypeError)
+  assert.is((await failure(run('failJob', 'errno')) as NodeJS.ErrnoException).code, 'ENOENT')
+  assert.is((await failure(run('failJob', 'text')) as Error).message, 'a text')
+  assert.instance(await failure(run('noSuchJob')), TypeError)
+  assert.ok(await failure(runJob('file:///no/such/module.js', 'x', undefined)))
+  await poolIsWhole()
 })
 
-test('errors come back as what they were', async () => {
-  await rejects(run('fail', 'storage'), e => StorageError.is(e, 'NO_SPACE') && e.info.path === '/x' && e.info.errno === 'ENOSPC')
-  await rejects(run('fail', 'type'), e => e instanceof TypeError && e.message === 'wrong')
-  await rejects(run('fail', 'other'), e => (e as NodeJS.ErrnoException).code === 'ENOENT')
-  await rejects(run('none', null), e => e instanceof TypeError)
-})
-
-test('what cannot be cloned fails the job alone, again and again', async () => {
-  for (let i = 0; i < maxThreads + 2; i++) {
-    await rejects(run('add', { a: () => 1 }), e => (e as Error).name === 'DataCloneError')
-    await rejects(run('unclonable', null), e => e instanceof Error)
+test('what cannot be cloned fails, and the thread comes back', async () => {
+  for (let i = 0; i < maxThreads + 1; i++) {
+    assert.is((await failure(run('echoJob', () => undefined)) as Error).name, 'DataCloneError')
+    assert.ok(await failure(run('uncloneableJob')))
   }
-  assert.is(await run('add', { a: 1, b: 2 }), 3)
+  await poolIsWhole()
 })
 
-test('a thread that dies fails its job, and another takes its place', async () => {
-  for (let i = 0; i < maxThreads + 1; i++) await rejects(run('die', null), e => StorageError.is(e, 'IO'))
-  assert.is(await run('add', { a: 1, b: 2 }), 3)
-})
-
-test('bytes through a job in order, with progress', async () => {
-  async function* source(): AsyncGenerator<Buffer> { for (let i = 0; i < 50; i++) yield Buffer.alloc(100 + i, i) }
-  const out: Buffer[] = []
-  let progress = 0
-  const total = await run<null, number>('echo', null, { input: source(), onOutput: chunk => { out.push(Buffer.from(chunk)) }, onProgress: n => { progress = n } })
-  const expected = Buffer.concat(Array.from({ length: 50 }, (_, i) => Buffer.alloc(100 + i, i)))
-  assert.is(total, expected.length)
-  assert.is(progress, expected.length)
-  assert.ok(Buffer.concat(out).equals(expected))
-})
-
-test('an input that fails, an output that fails', async () => {
-  let closed = false
-  async function* bad(): AsyncGenerator<Buffer> { yield Buffer.from('x'); throw new StorageError('INVALID_ARCHIVE', 'cut') }
-  async function* endless(): AsyncGenerator<Buffer> { try { for (;;) yield Buffer.from('x') } finally { closed = true } }
-  await rejects(run('echo', null, { input: bad(), onOutput: () => undefined }), e => StorageError.is(e, 'INVALID_ARCHIVE'))
-  await rejects(run('echo', null, { input: endless(), onOutput: () => { throw new StorageError('NO_SPACE', 'full') } }), e => StorageError.is(e, 'NO_SPACE'))
+test('input is pulled as it is read, to its end, or no further than the job goes', async () => {
+  let given = 0, closed = 0
+  async function* input(): AsyncGenerator<Buffer> {
+    try { for (; given < 20; given++) yield Buffer.alloc(1000) } finally { closed++ }
+  }
+  assert.equal(await run('catJob', {}, { input: input() }), { bytes: 20_000, chunks: 20 })
+  given = 0
+  assert.equal(await run('catJob', { take: 3 }, { input: input() }), { bytes: 3000, chunks: 3 })
+  assert.ok(given <= 5, `${given} chunks were pulled for 3`)
   await sleep(5)
-  assert.is(closed, true)
+  assert.is(closed, 2)
+  assert.equal(await run('catJob', {}), { bytes: 0, chunks: 0 })
 })
 
-test('a slow consumer holds the job back', async () => {
-  let taken = 0, most = 0
-  const stream = streamJob<number, number>(jobs, 'pour', 200)
-  let produced = 0
-  for (;;) {
-    const next = await stream.next()
-    if (next.done === true) { produced = next.value; break }
-    taken++
-    if (taken === 3) await sleep(30)
-    most = Math.max(most, next.value[0] ?? 0)
+test('an input that fails fails the job with its error', async () => {
+  async function* input(): AsyncGenerator<Buffer> {
+    yield Buffer.alloc(10)
+    throw new StorageError('DIGEST_MISMATCH', 'the blob is another', { key: 'k' })
   }
-  assert.equal([produced, taken, most], [200, 200, 199])
-  const early = streamJob<number, number>(jobs, 'pour', 1e6)
-  await early.next()
-  await early.return(0)
-  assert.is(await run('add', { a: 1, b: 2 }), 3)
+  const error = await failure(run('catJob', {}, { input: input() }))
+  assert.ok(StorageError.is(error, 'DIGEST_MISMATCH') && error.info.key === 'k')
+  await poolIsWhole()
 })
 
-test('an abort: before, while it waits for a thread, while it runs, while it waits for input', async () => {
-  await rejects(run('busy', 10, { signal: AbortSignal.abort() }), isAborted)
-  const all = Array.from({ length: maxThreads }, () => run('busy', 80))
-  const waiting = new AbortController()
-  const late = run('busy', 60_000, { signal: waiting.signal })
-  waiting.abort()
-  await rejects(late, isAborted)
-  await Promise.all(all)
-  const running = new AbortController()
-  const began = performance.now()
-  setTimeout(() => running.abort(), 20)
-  await rejects(run('busy', 60_000, { signal: running.signal }), isAborted)
-  const stuck = new AbortController()
-  async function* never(): AsyncGenerator<Buffer> { await new Promise(() => undefined); yield Buffer.alloc(0) }
-  setTimeout(() => stuck.abort(), 20)
-  await rejects(run('echo', null, { signal: stuck.signal, input: never() }), isAborted)
-  assert.ok(performance.now() - began < 5000)
-  assert.is(await run('add', { a: 1, b: 2 }), 3)
+test('an abort ends what computes, what waits for input, what waits for output, and what waits for a thread', async () => {
+  const aborted = async (start: (signal: AbortSignal) => Promise<unknown>, ready: () => boolean = () => true): Promise<void> => {
+    const stop = new AbortController()
+    const job = failure(start(stop.signal))
+    const until = Date.now() + 5000
+    while (!ready() && Date.now() < until) await sleep(1)
+    stop.abort()
+    assert.ok(StorageError.is(await job, 'ABORTED'))
+  }
+  const spin = shared(), wait = shared(), spout = shared()
+  await aborted(signal => run('spinJob', spin, { signal }), () => spin[0] === 1)
+  async function* never(): AsyncGenerator<Buffer> { await new Promise(() => undefined); yield Buffer.alloc(1) }
+  await aborted(signal => run('readForeverJob', wait, { signal, input: never() }), () => wait[0] === 1)
+  let release: () => void = () => undefined
+  const held = new Promise<void>(resolve => { release = resolve })
+  const waiting = aborted(signal => run('spoutJob', { chunks: 100, shared: spout }, { signal, onOutput: () => held }), () => (spout[0] ?? 0) >= 4)
+  await sleep(30)
+  release()
+  await waiting
+  // All threads taken: the queue is left at once, and its place is not lost to others.
+  const cells = Array.from({ length: maxThreads }, shared)
+  const stop = new AbortController()
+  const busy = cells.map(cell => failure(run('spinJob', cell, { signal: stop.signal })))
+  await aborted(signal => run('echoJob', 1, { signal }))
+  const late = run('echoJob', 'late')
+  stop.abort()
+  await Promise.all(busy)
+  assert.is(await late, 'late')
+  assert.ok(StorageError.is(await failure(run('echoJob', 1, { signal: AbortSignal.abort() })), 'ABORTED'))
+  await poolIsWhole()
 })
 
-test('the event loop goes on meanwhile', async () => {
-  let ticks = 0
-  const timer = setInterval(() => { ticks++ }, 5)
-  await run('busy', 150)
-  clearInterval(timer)
-  assert.ok(ticks >= 5, `${ticks} ticks`)
+test('output is held back: no more than a few chunks ahead, in order', async () => {
+  const cell = shared(), seen: number[] = []
+  let ahead = 0
+  await run('spoutJob', { chunks: 40, shared: cell }, {
+    async onOutput(chunk) {
+      seen.push(chunk.readInt32LE())
+      await sleep(2)
+      ahead = Math.max(ahead, (cell[0] ?? 0) - seen.length)
+    },
+  })
+  assert.equal(seen, Array.from({ length: 40 }, (_, i) => i))
+  assert.ok(ahead <= 4, `${ahead} chunks ahead`)
 })
 
-test('threads start in a program that was given as text', () => {
-  const code = `const { runJob } = await import(${JSON.stringify(new URL('./threads.js', import.meta.url).href)})
-    console.log(await runJob(${JSON.stringify(jobs)}, 'add', { a: 1, b: 2 }))`
-  const child = spawnSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8' })
-  assert.equal([child.stdout.trim(), child.status], ['3', 0], child.stderr)
+test('a callback that throws stops the job, and its error is the job\'s', async () => {
+  const mine = new Error('mine')
+  const cell = shared()
+  assert.is(await failure(run('spoutJob', { chunks: 1000, shared: cell }, { onOutput() { throw mine } })), mine)
+  assert.ok((cell[0] ?? 0) < 20)
+  assert.is(await failure(run('spoutJob', { chunks: 1000, shared: shared() }, { onOutput: () => Promise.reject(mine) })), mine)
+  assert.is(await failure(run('spoutJob', { chunks: 1000, shared: shared() }, { onOutput: () => undefined, onProgress() { throw mine } })), mine)
+  await poolIsWhole()
+})
+
+test('a stream: all chunks and the result; leaving early, throwing, and never beginning free the thread', async () => {
+  const stream = streamJob<unknown, number>(testJobs, 'spoutJob', { chunks: 10, shared: shared() })
+  const seen: number[] = []
+  let next = await stream.next()
+  for (; next.done !== true; next = await stream.next()) seen.push(next.value.readInt32LE())
+  assert.equal([seen.length, next.value], [10, 10])
+  for (let i = 0; i < maxThreads + 1; i++) {
+    const cell = shared()
+    for await (const _ of streamJob(testJobs, 'spoutJob', { chunks: 100_000, shared: cell })) break
+    assert.ok((cell[0] ?? 0) < 20)
+    await failure((async () => { for await (const _ of streamJob(testJobs, 'spoutJob', { chunks: 100_000, shared: shared() })) throw new Error('consumer') })())
+    await streamJob(testJobs, 'spoutJob', { chunks: 10, shared: shared() }).return(0)
+  }
+  const broken = streamJob(testJobs, 'failJob', 'storage')
+  assert.ok(StorageError.is(await failure(broken.next()), 'NO_SPACE'))
+  const stop = new AbortController()
+  const aborted = streamJob(testJobs, 'spoutJob', { chunks: 100_000, shared: shared() }, { signal: stop.signal })
+  await aborted.next()
+  stop.abort()
+  assert.ok(StorageError.is(await failure((async () => { for await (const _ of aborted) { /* to the end */ } })()), 'ABORTED'))
+  await poolIsWhole()
+})
+
+test('a thread that dies fails its job and is replaced', async () => {
+  for (const name of ['crashJob', 'throwLaterJob']) {
+    for (let i = 0; i < maxThreads; i++) {
+      const queued = [run('crashJob'), run(name), run('echoJob', 'after')].map(failure)
+      const [a, b] = await Promise.all(queued)
+      assert.ok(StorageError.is(a, 'IO') && StorageError.is(b, 'IO'))
+    }
+  }
+  await poolIsWhole()
+})
+
+test('a thousand small jobs', async () => {
+  const results = await Promise.all(Array.from({ length: 1000 }, (_, i) => run<number>('echoJob', i)))
+  assert.is(results.reduce((a, b) => a + b), 499_500)
+})
+
+test('a process with idle threads ends by itself, and one with a job does not end before it', () => {
+  const threads = new URL('./threads.js', import.meta.url).href
+  const script = `
+    const { runJob } = await import(${JSON.stringify(threads)})
+    const jobs = ${JSON.stringify(testJobs)}
+    await Promise.all([1, 2, 3, 4].map(i => runJob(jobs, 'echoJob', i)))
+    void runJob(jobs, 'catJob', {}, { input: (async function* () { await new Promise(r => setTimeout(r, 200)); yield Buffer.alloc(5) })() }).then(r => console.log('read', r.bytes))
+  `
+  const done = spawnSync(process.execPath, ['--input-type=module', '-e', script], { timeout: 15_000, encoding: 'utf8', cwd: fileURLToPath(new URL('.', import.meta.url)) })
+  assert.equal([done.status, done.stdout.trim(), done.stderr], [0, 'read 5', ''])
 })

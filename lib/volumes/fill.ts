@@ -1,0 +1,83 @@
+// Fills a new, empty volume from what an image has at its place: owner, mode, times, xattrs, links. A volume with anything in it is left alone.
+// A kill leaves it empty or full: the copy is made aside, and becomes the volume by one rename, or, where the volume is a mount, is moved in
+// by names that the next user finishes.
+
+import { randomBytes } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import { isErrno } from '../errors.ts'
+import { copyTree } from '../fs/copy.ts'
+import { removeTree } from '../fs/remove-tree.ts'
+import { syncFileSystem } from '../sys/files.ts'
+import { isMountpoint } from '../sys/mount.ts'
+import { nativeReason } from '../sys/native.ts'
+
+// Inside a mounted volume, where nothing beside `_data` is on its file system. Both names together say how far a fill has come.
+const filling = '.layerstack-filling', filled = '.layerstack-filled'
+
+export interface FillOptions {
+  /** The volume's data is on disk when it resolves. */
+  readonly sync: boolean
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * Copy the directory `source` into the volume whose data is `data`, if that is empty. The caller holds the volume's lock. True when it was filled.
+ * `inUse`: somebody else has it mounted, so that the directory itself must stay.
+ */
+export async function fillVolume(data: string, source: string | Buffer, options: FillOptions & { readonly inUse: boolean }): Promise<boolean> {
+  await finishFill(data)
+  if (fs.readdirSync(data).length > 0) return false
+  if (options.inUse || isMountpoint(data)) return await fillInside(data, source, options)
+  const dir = path.dirname(data)
+  const staged = path.join(dir, `_fill-${randomBytes(6).toString('hex')}`)
+  try {
+    await copyTree(source, staged, { signal: options.signal })
+    if (options.sync && nativeReason === undefined) syncFileSystem(staged)
+    // rename(2) puts a directory over an empty one in one step, and refuses over one that is not.
+    fs.renameSync(staged, data)
+    return true
+  } catch (error) {
+    await removeTree(staged)
+    if (isErrno(error, 'ENOTEMPTY', 'EEXIST')) return false
+    throw error
+  }
+}
+
+async function fillInside(data: string, source: string | Buffer, options: FillOptions): Promise<boolean> {
+  const staged = path.join(data, filling)
+  try {
+    await copyTree(source, staged, { signal: options.signal })
+    if (options.sync && nativeReason === undefined) syncFileSystem(staged)
+  } catch (error) {
+    await removeTree(staged)
+    throw error
+  }
+  fs.renameSync(staged, path.join(data, filled))
+  await finishFill(data)
+  return true
+}
+
+/** Is there something for `finishFill`? Asked without the lock: a fill under way looks the same. */
+export function hasUnfinishedFill(data: string): boolean {
+  return fs.readdirSync(path.dirname(data)).some(name => name.startsWith('_fill-')) || fs.existsSync(path.join(data, filling)) || fs.existsSync(path.join(data, filled))
+}
+
+/** Take up what a killed fill left: an unfinished copy goes, a finished one moves in. */
+export async function finishFill(data: string): Promise<void> {
+  const aside = fs.readdirSync(path.dirname(data)).filter(name => name.startsWith('_fill-'))
+  for (const name of aside) await removeTree(path.join(path.dirname(data), name))
+  const names = new Set(fs.readdirSync(data))
+  if (names.has(filling)) await removeTree(path.join(data, filling))
+  if (!names.has(filled)) return
+  const from = Buffer.from(path.join(data, filled)), slash = Buffer.from('/')
+  for (const name of fs.readdirSync(from, { encoding: 'buffer' })) {
+    fs.renameSync(Buffer.concat([from, slash, name]), Buffer.concat([Buffer.from(data), slash, name]))
+  }
+  // The directory's own attributes last, since each rename sets its times.
+  const { uid, gid, mode, atime, mtime } = fs.statSync(from)
+  if (process.geteuid?.() === 0) fs.chownSync(data, uid, gid)
+  fs.chmodSync(data, mode & 0o7777)
+  fs.rmdirSync(from)
+  fs.utimesSync(data, atime, mtime)
+}

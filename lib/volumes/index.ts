@@ -1,0 +1,18 @@
+// Volumes, and the grammars of mounts.
+
+export type { DriverVolume, HoldOptions, VolumeDriver } from './driver.ts'
+export type { VolumeFilters } from './filters.ts'
+export { cleanPath } from './go-text.ts'
+export { LocalVolumeDriver } from './local-driver.ts'
+export { dockerdHolds } from './metadata.ts'
+export { mountPointOf, validateMount } from './mount-config.ts'
+export type { ValidateMountOptions } from './mount-config.ts'
+export { formatMountFlag, parseMountFlag } from './mount-flag.ts'
+export type { MountFlagOptions } from './mount-flag.ts'
+export { anonymousLabel, checkVolumeName, randomVolumeName } from './name.ts'
+export { VolumeStore } from './store.ts'
+export type { CreateVolumeOptions, MountedVolume, PruneVolumesOptions, ReferenceSource, Volume, VolumeInspect } from './store.ts'
+export { mergeTmpfsOptions, tmpfsData } from './tmpfs-options.ts'
+export type { BindOptions, DriverConfig, ImageOptions, MountPoint, MountSpec, Propagation, TmpfsOptions, VolumeOptions } from './types.ts'
+export { formatVolumeFlag, parseVolumeFlag, parseVolumePoint, parseVolumesFrom, resolveVolumeFlag, splitVolumeFlag } from './volume-flag.ts'
+export type { CliVolume, VolumeFlagOptions } from './volume-flag.ts'

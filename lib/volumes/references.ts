@@ -1,0 +1,96 @@
+// Who refers to a volume, on disk: the containers' own records, which the container store tells, and small files for everybody else (an engine's
+// reference, a container under construction). A reference that a process stands for ends with the process.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import { isErrno, StorageError } from '../errors.ts'
+import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
+import { ensureDir } from '../layers/index.ts'
+import type { DataRoot } from '../layers/index.ts'
+import { isAlive, processIdentity } from '../sys/lock.ts'
+import { fileKey, volumePaths } from './paths.ts'
+
+export interface ReferenceFile {
+  readonly volume: string
+  readonly reference: string
+  /** Pid and start time of the process that stands for it; absent: it stands until it is released. */
+  readonly process?: string
+  /** Whoever made the reference made the volume for it, without a name: it goes when its maker dies before the work is done. */
+  readonly madeVolume?: boolean
+}
+
+export class VolumeReferences {
+  readonly #root: DataRoot
+  readonly #dir: string
+
+  constructor(root: DataRoot) {
+    this.#root = root
+    this.#dir = volumePaths.references(root)
+  }
+
+  #folder(volume: string): string {
+    return path.join(this.#dir, fileKey(volume))
+  }
+
+  add(volume: string, reference: string, options: { readonly transient?: boolean; readonly madeVolume?: boolean } = {}): void {
+    const folder = this.#folder(volume)
+    ensureDir(folder, 0o700)
+    const sync = options.transient !== true && this.#root.durability !== 'none'
+    const me = options.transient === true ? processIdentity(process.pid) : undefined
+    const file: ReferenceFile = { volume, reference, ...(me === undefined ? {} : { process: me }), ...(options.madeVolume === true ? { madeVolume: true } : {}) }
+    atomicWriteSync(path.join(folder, fileKey(reference)), JSON.stringify(file), { mode: 0o600, sync })
+    if (sync) syncDirectorySync(this.#dir)
+  }
+
+  /** Not there is fine. */
+  remove(volume: string, reference: string): void {
+    const folder = this.#folder(volume)
+    fs.rmSync(path.join(folder, fileKey(reference)), { force: true })
+    try {
+      fs.rmdirSync(folder)
+    } catch (error) {
+      if (!isErrno(error, 'ENOTEMPTY', 'ENOENT')) throw error
+    }
+  }
+
+  /** The references to a volume, but those of the dead. */
+  of(volume: string): string[] {
+    return this.#files(this.#folder(volume)).filter(isValid).map(({ reference }) => reference)
+  }
+
+  /** Forget all references to a volume that is gone. */
+  clear(volume: string): void {
+    fs.rmSync(this.#folder(volume), { recursive: true, force: true })
+  }
+
+  /** References whose process is gone; each is for the caller to settle. */
+  *dead(): Generator<ReferenceFile> {
+    for (const folder of list(this.#dir)) for (const file of this.#files(path.join(this.#dir, folder))) if (!isValid(file)) yield file
+  }
+
+  #files(folder: string): ReferenceFile[] {
+    return list(folder).filter(name => !name.startsWith('.')).flatMap(name => {
+      const file = path.join(folder, name)
+      try {
+        return [JSON.parse(fs.readFileSync(file, 'utf8')) as ReferenceFile]
+      } catch (error) {
+        if (isErrno(error, 'ENOENT')) return []
+        if (error instanceof SyntaxError) throw new StorageError('CORRUPT', `reference ${file} is not JSON (${error.message})`, { path: file })
+        throw error
+      }
+    })
+  }
+}
+
+function isValid(file: ReferenceFile): boolean {
+  return file.process === undefined || isAlive(file.process)
+}
+
+function list(dir: string): string[] {
+  try {
+    return fs.readdirSync(dir)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
+    throw error
+  }
+}

@@ -1,0 +1,439 @@
+// Named and anonymous volumes in Docker's layout: creates, finds, mounts, counts references, removes and prunes them, whichever process asks.
+// What a driver holds is the driver's; labels and the anonymous mark are in metadata.db.
+//
+// Lock order: a volume's own lock, then its driver's mount-count lock, then the database's. The container store takes volumes' locks while it
+// holds none of its own.
+
+import path from 'node:path'
+import { StorageError } from '../errors.ts'
+import { treeUsage } from '../fs/usage.ts'
+import { ensureDir } from '../layers/index.ts'
+import type { DataRoot } from '../layers/index.ts'
+import { readOnlyError } from '../layers/store-lock.ts'
+import { lock, tryLock } from '../sys/lock.ts'
+import type { DriverVolume, HoldOptions, VolumeDriver } from './driver.ts'
+import { listMatcher, pruneMatcher } from './filters.ts'
+import type { VolumeFilters } from './filters.ts'
+import { fillVolume, finishFill, hasUnfinishedFill } from './fill.ts'
+import { LocalVolumeDriver } from './local-driver.ts'
+import { VolumeDatabase } from './metadata.ts'
+import type { VolumeMetadata } from './metadata.ts'
+import { anonymousLabel, randomVolumeName } from './name.ts'
+import { fileKey, volumePaths } from './paths.ts'
+import { VolumeReferences } from './references.ts'
+import { pin, recoverPins, subpathOf, unpinSubpath } from './subpath.ts'
+
+export interface Volume {
+  readonly name: string
+  readonly driver: string
+  readonly scope: 'local' | 'global'
+  /** Where its data lies once it is mounted. */
+  readonly mountpoint: string
+  /** RFC 3339, to the second. */
+  readonly createdAt?: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly options: Readonly<Record<string, string>>
+  /** Made without a name. */
+  readonly anonymous: boolean
+  readonly status?: Readonly<Record<string, unknown>>
+}
+
+/** A volume as `docker volume inspect` prints it. */
+export interface VolumeInspect {
+  readonly CreatedAt?: string
+  readonly Driver: string
+  readonly Labels: Readonly<Record<string, string>> | null
+  readonly Mountpoint: string
+  readonly Name: string
+  readonly Options: Readonly<Record<string, string>> | null
+  readonly Scope: string
+  readonly Status?: Readonly<Record<string, unknown>>
+}
+
+export interface CreateVolumeOptions {
+  /** Default `local`. */
+  readonly driver?: string
+  readonly options?: Readonly<Record<string, string>>
+  readonly labels?: Readonly<Record<string, string>>
+  /** Refer to it from the beginning, as `use` does. */
+  readonly reference?: string
+}
+
+export interface PruneVolumesOptions {
+  /** Named volumes as well. Default false. */
+  readonly all?: boolean
+  /** `label`, `label!`, `all`. */
+  readonly filters?: VolumeFilters
+  readonly signal?: AbortSignal
+}
+
+/** A mounted volume; disposing gives the hold back. */
+export interface MountedVolume extends AsyncDisposable {
+  readonly path: string
+  unmount(): Promise<void>
+}
+
+/** Who refers to volumes, beside what `use` wrote down. */
+export type ReferenceSource = () => Iterable<{ readonly volume: string; readonly reference: string }>
+
+// A volume may be filled or removed under its lock.
+const lockTimeoutMs = 600_000
+
+export class VolumeStore {
+  readonly #root: DataRoot
+  readonly #drivers = new Map<string, VolumeDriver>()
+  readonly #database: VolumeDatabase
+  readonly #references: VolumeReferences
+  readonly #sources: ReferenceSource[] = []
+
+  /** `drivers` are beside the local one, or in its place. */
+  constructor(root: DataRoot, drivers: readonly VolumeDriver[] = []) {
+    this.#root = root
+    for (const driver of [new LocalVolumeDriver(root), ...drivers]) this.#drivers.set(driver.name, driver)
+    this.#database = new VolumeDatabase(root)
+    this.#references = new VolumeReferences(root)
+    if (root.readOnly) return
+    ensureDir(volumePaths.dir(root), 0o701)
+    for (const dir of [volumePaths.own, volumePaths.locks, volumePaths.mounts, volumePaths.references, volumePaths.trash, volumePaths.subpaths]) ensureDir(dir(root), 0o700)
+  }
+
+  /** Tell who else refers to volumes: asked before any is removed. */
+  addReferences(source: ReferenceSource): void {
+    this.#sources.push(source)
+  }
+
+  // ---- finding ---------------------------------------------------------------------------------------------------------------
+
+  find(name: string): Volume | undefined {
+    const found = this.#findDriver(name)
+    return found === undefined ? undefined : volumeOf(found.driver, found.volume, this.#database.get(name))
+  }
+
+  /** @throws NOT_FOUND `get NAME: no such volume` */
+  get(name: string): Volume {
+    const volume = this.find(name)
+    if (volume === undefined) throw new StorageError('NOT_FOUND', `get ${name}: no such volume`, { key: name })
+    return volume
+  }
+
+  #findDriver(name: string): { driver: VolumeDriver; volume: DriverVolume } | undefined {
+    for (const driver of this.#drivers.values()) {
+      const volume = driver.find(name)
+      if (volume !== undefined) return { driver, volume }
+    }
+    return undefined
+  }
+
+  /** @throws NOT_FOUND */
+  #driverOf(name: string): VolumeDriver {
+    const found = this.#findDriver(name)
+    if (found === undefined) throw new StorageError('NOT_FOUND', `get ${name}: no such volume`, { key: name })
+    return found.driver
+  }
+
+  /** By name. Filters: `dangling`, `name`, `driver`, `label`. @throws INVALID_ARGUMENT `invalid filter 'x'` */
+  list(filters: VolumeFilters = {}): Volume[] {
+    const referenced = filters['dangling'] === undefined ? new Set<string>() : this.#referenced()
+    const matches = listMatcher(filters, name => referenced.has(name) || this.#references.of(name).length > 0)
+    const metadata = this.#database.all()
+    return [...this.#drivers.values()].flatMap(driver => driver.list().map(volume => volumeOf(driver, volume, metadata.get(volume.name))))
+      .filter(matches).sort((a, b) => a.name < b.name ? -1 : 1)
+  }
+
+  inspect(name: string): VolumeInspect {
+    const { createdAt, driver, labels, mountpoint, options, scope, status } = this.get(name)
+    const orNull = (map: Readonly<Record<string, string>>): Readonly<Record<string, string>> | null => Object.keys(map).length === 0 ? null : map
+    return {
+      ...(createdAt === undefined ? {} : { CreatedAt: createdAt }), Driver: driver, Labels: orNull(labels), Mountpoint: mountpoint, Name: name,
+      Options: orNull(options), Scope: scope, ...(status === undefined ? {} : { Status: status }),
+    }
+  }
+
+  /** Allocated bytes of its data. Not counted are volumes that are mounted from elsewhere. */
+  async sizeBytes(name: string): Promise<number> {
+    const { mountpoint } = this.get(name)
+    return (await treeUsage(mountpoint)).sizeBytes
+  }
+
+  // ---- references ------------------------------------------------------------------------------------------------------------
+
+  #referenced(): Set<string> {
+    return new Set(this.#sources.flatMap(source => [...source()].map(({ volume }) => volume)))
+  }
+
+  /** Who refers to it: containers' ids, and what `use` was given. */
+  references(name: string): string[] {
+    const told = this.#sources.flatMap(source => [...source()].flatMap(({ volume, reference }) => volume === name ? [reference] : []))
+    return [...new Set([...told, ...this.#references.of(name)])].sort()
+  }
+
+  /**
+   * Refer to a volume, so that nobody removes it, also after a restart, until `release`. A `transient` reference ends with this process at the
+   * latest. The same reference twice is one.
+   * @throws NOT_FOUND
+   */
+  async use(name: string, reference: string, options: { readonly transient?: boolean } = {}): Promise<Volume> {
+    return await this.#locked('use', name, () => {
+      const volume = this.get(name)
+      this.#references.add(name, reference, options)
+      return volume
+    })
+  }
+
+  /** Give a reference back; not there is fine. */
+  async release(name: string, reference: string): Promise<void> {
+    await this.#locked('release', name, () => this.#references.remove(name, reference))
+  }
+
+  /** Run `work` while no other process creates, removes, fills or begins to use the volume. */
+  async withLock<T>(name: string, work: () => T | Promise<T>): Promise<T> {
+    return await this.#locked('lock', name, work)
+  }
+
+  async #locked<T>(op: string, name: string, work: () => T | Promise<T>): Promise<T> {
+    if (this.#root.readOnly) throw readOnlyError(`${op} a volume`)
+    const held = await lock(path.join(volumePaths.locks(this.#root), fileKey(name)), { timeoutMs: lockTimeoutMs })
+    try {
+      return await work()
+    } finally {
+      // Unlinked while held: there would be a file for every name that ever was.
+      held.releaseAndUnlink()
+    }
+  }
+
+  // ---- life ------------------------------------------------------------------------------------------------------------------
+
+  /**
+   * Make a volume, or return the one there is. Without a name: an anonymous one.
+   * @throws ALREADY_EXISTS when it exists with another driver, other options or other labels than were asked for (Docker ignores the latter two);
+   * INVALID_ARGUMENT (name, options), NOT_FOUND (driver)
+   */
+  async create(name: string | undefined, options: CreateVolumeOptions = {}): Promise<Volume> {
+    const anonymous = name === undefined || name === ''
+    const actual = anonymous ? randomVolumeName() : name
+    const labels = anonymous ? { ...options.labels, [anonymousLabel]: '' } : options.labels
+    return (await this.createForUse(actual, { ...options, ...(labels === undefined ? {} : { labels }) })).volume
+  }
+
+  /** `create`, which also says whether the volume is new. With `transient`, the reference ends with this process. */
+  async createForUse(name: string, options: CreateVolumeOptions & { readonly transient?: boolean } = {}): Promise<{ readonly volume: Volume; readonly fresh: boolean }> {
+    return await this.#locked('create', name, async () => {
+      const { labels, reference, transient = false } = options
+      const existing = this.find(name)
+      if (existing !== undefined) {
+        mustAgree(existing, options)
+        if (reference !== undefined) this.#references.add(name, reference, { transient })
+        return { volume: existing, fresh: false }
+      }
+      const driver = this.#driver(options.driver ?? 'local')
+      if (reference !== undefined) this.#references.add(name, reference, { transient, madeVolume: labels?.[anonymousLabel] !== undefined })
+      try {
+        // First what it is called, then that it exists: a volume without its labels would be another volume.
+        driver.check(name, options.options ?? {})
+        await this.#database.set({ Name: name, Driver: driver.name, Labels: nullIfEmpty(labels), Options: nullIfEmpty(options.options) })
+        try {
+          await driver.create(name, options.options ?? {})
+        } catch (error) {
+          await this.#database.delete(name)
+          throw error
+        }
+      } catch (error) {
+        if (reference !== undefined) this.#references.remove(name, reference)
+        if (!StorageError.is(error)) throw error
+        throw new StorageError(error.code, `create ${name}: ${error.message}`, { op: 'create', key: name, ...error.info }, { cause: error })
+      }
+      return { volume: this.get(name), fresh: true }
+    })
+  }
+
+  #driver(name: string): VolumeDriver {
+    const driver = this.#drivers.get(name)
+    if (driver === undefined) throw new StorageError('NOT_FOUND', `error looking up volume plugin ${name}: plugin "${name}" not found`, { key: name, hint: `there are: ${[...this.#drivers.keys()].join(', ')}` })
+    return driver
+  }
+
+  /**
+   * Remove a volume with its data. With `force`, one that is not there is fine.
+   * @throws NOT_FOUND, IN_USE `remove NAME: volume is in use - [ids]`
+   */
+  async remove(name: string, options: { readonly force?: boolean } = {}): Promise<void> {
+    await this.#locked('remove', name, async () => {
+      const found = this.#findDriver(name)
+      if (found === undefined) {
+        if (options.force === true) return
+        throw new StorageError('NOT_FOUND', `get ${name}: no such volume`, { op: 'remove', key: name })
+      }
+      await this.#removeLocked(name, found.driver)
+    })
+  }
+
+  async #removeLocked(name: string, driver: VolumeDriver): Promise<void> {
+    const holders = this.references(name)
+    if (holders.length > 0) {
+      throw new StorageError('IN_USE', `remove ${name}: volume is in use - [${holders.join(', ')}]`, { op: 'remove', key: name, hint: 'remove the containers that use it first' })
+    }
+    try {
+      await driver.remove(name)
+    } catch (error) {
+      if (!StorageError.is(error, 'IN_USE')) throw error
+      throw new StorageError('IN_USE', `remove ${name}: ${error.message}`, error.info, { cause: error })
+    }
+    await this.#database.delete(name)
+    this.#references.clear(name)
+  }
+
+  /**
+   * Remove volumes that nobody refers to or has mounted: anonymous ones, with `all` also named ones; of the local driver, and without options,
+   * as Docker does.
+   * @throws LOCKED `a prune operation is already running`
+   */
+  async prune(options: PruneVolumesOptions = {}): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }> {
+    if (this.#root.readOnly) throw readOnlyError('prune volumes')
+    const matches = pruneMatcher({ ...options.filters, ...(options.all === true ? { all: ['true'] } : {}) })
+    const running = tryLock(path.join(volumePaths.own(this.#root), 'prune.lock'))
+    if (running === undefined) throw new StorageError('LOCKED', 'a prune operation is already running', { op: 'prune' })
+    try {
+      const deleted: string[] = []
+      let reclaimedBytes = 0
+      const referenced = this.#referenced()
+      for (const { name, driver, options: given } of this.list().filter(matches)) {
+        options.signal?.throwIfAborted()
+        if (driver !== 'local' || Object.keys(given).length > 0 || referenced.has(name)) continue
+        const bytes = await this.#pruneOne(name)
+        if (bytes === undefined) continue
+        deleted.push(name)
+        reclaimedBytes += bytes
+      }
+      return { deleted, reclaimedBytes }
+    } finally {
+      running.release()
+    }
+  }
+
+  /** Undefined when it was taken into use, or removed, meanwhile. */
+  async #pruneOne(name: string): Promise<number | undefined> {
+    return await this.#locked('prune', name, async () => {
+      const found = this.#findDriver(name)
+      if (found === undefined || found.driver.mountCount(name) > 0 || this.references(name).length > 0) return undefined
+      const { sizeBytes } = await treeUsage(found.volume.mountpoint)
+      await this.#removeLocked(name, found.driver)
+      return sizeBytes
+    })
+  }
+
+  // ---- mounting --------------------------------------------------------------------------------------------------------------
+
+  /** Mount it, or join those who have; the hold ends with `unmount`, disposal or this process. @throws NOT_FOUND */
+  async mount(name: string, options: HoldOptions = {}): Promise<MountedVolume> {
+    if (this.#root.readOnly) throw readOnlyError('mount a volume')
+    const driver = this.#driverOf(name)
+    const where = await driver.mount(name, options)
+    if (hasUnfinishedFill(where)) await this.#locked('mount', name, () => finishFill(where))
+    let held = true
+    const unmount = async (): Promise<void> => {
+      if (!held) return
+      held = false
+      await driver.unmount(name, options)
+    }
+    return { path: where, unmount, [Symbol.asyncDispose]: unmount }
+  }
+
+  /**
+   * Fill the volume, or its subpath, from the directory `source` of an image, if it is empty (fill.ts). `reference` is who asks: others that refer
+   * to the volume may have it mounted. True when it was filled.
+   */
+  async fill(name: string, source: string | Buffer, options: { readonly reference: string; readonly subpath?: string | undefined; readonly signal?: AbortSignal }): Promise<boolean> {
+    return await this.#locked('fill', name, async () => {
+      const driver = this.#driverOf(name)
+      const data = await driver.mount(name)
+      try {
+        const inUse = driver.mountCount(name) > 1 || this.references(name).some(other => other !== options.reference)
+        const fill = { sync: this.#root.durability === 'full', signal: options.signal }
+        if (!options.subpath) return await fillVolume(data, source, { ...fill, inUse })
+        return await fillVolume(subpathOf(data, options.subpath), source, { ...fill, inUse: true })
+      } finally {
+        await driver.unmount(name)
+      }
+    })
+  }
+
+  /** Give a hold back. @throws FAILED_PRECONDITION when it is not mounted, NOT_FOUND */
+  async unmount(name: string, options: HoldOptions = {}): Promise<void> {
+    await this.#driverOf(name).unmount(name, options)
+  }
+
+  /** How many hold it. */
+  mountCount(name: string): number {
+    return this.#driverOf(name).mountCount(name)
+  }
+
+  /** Unless somebody is at it. */
+  async #finishAbandoned(name: string, mountpoint: string): Promise<void> {
+    const free = tryLock(path.join(volumePaths.locks(this.#root), fileKey(name)))
+    if (free === undefined) return
+    try {
+      await finishFill(mountpoint)
+    } finally {
+      free.releaseAndUnlink()
+    }
+  }
+
+  /**
+   * Bind a path inside the volume, which must be mounted, to a mount point of our own, safe from exchanges (subpath.ts). Returns where. It stands
+   * for this process, or, `keptFor` somebody, until `unpin`.
+   */
+  pin(name: string, subpath: string, keptFor?: string): string {
+    return pin(this.#root, this.get(name).mountpoint, subpath, keptFor)
+  }
+
+  /** Undo `pin`; not there is fine. */
+  unpin(where: string): void {
+    unpinSubpath(where)
+  }
+
+  // ---- after a crash ---------------------------------------------------------------------------------------------------------
+
+  /** Undo what crashed processes left: mounts without users, half-removed volumes, anonymous volumes of containers that never came to be. */
+  async recover(): Promise<void> {
+    for (const driver of this.#drivers.values()) await driver.recover?.()
+    for (const { name, mountpoint } of this.#drivers.get('local')?.list() ?? []) if (hasUnfinishedFill(mountpoint)) await this.#finishAbandoned(name, mountpoint)
+    recoverPins(this.#root)
+    for (const { volume, reference, madeVolume } of this.#references.dead()) {
+      await this.#locked('recover', volume, async () => {
+        this.#references.remove(volume, reference)
+        const found = madeVolume === true ? this.#findDriver(volume) : undefined
+        if (found !== undefined && found.driver.mountCount(volume) === 0 && this.references(volume).length === 0) await this.#removeLocked(volume, found.driver)
+      })
+    }
+  }
+}
+
+function nullIfEmpty(map: Readonly<Record<string, string>> | undefined): Readonly<Record<string, string>> | null {
+  return map === undefined || Object.keys(map).length === 0 ? null : map
+}
+
+function volumeOf(driver: VolumeDriver, volume: DriverVolume, metadata: VolumeMetadata | undefined): Volume {
+  const known = metadata?.Driver === driver.name ? metadata : undefined
+  const labels = known?.Labels ?? {}
+  return {
+    name: volume.name, driver: driver.name, scope: driver.scope, mountpoint: volume.mountpoint, labels, options: known?.Options ?? volume.options,
+    anonymous: labels[anonymousLabel] !== undefined,
+    ...(volume.createdAt === undefined ? {} : { createdAt: volume.createdAt }), ...(volume.status === undefined ? {} : { status: volume.status }),
+  }
+}
+
+function mustAgree(existing: Volume, asked: CreateVolumeOptions): void {
+  const refuse = (what: string): StorageError => new StorageError('ALREADY_EXISTS', `create ${existing.name}: ${what}`,
+    { op: 'create', key: existing.name, hint: 'ask for what it has, or remove it first' })
+  if (asked.driver !== undefined && asked.driver !== existing.driver) throw refuse(`driver '${existing.driver}' already has volume '${existing.name}': volume name must be unique`)
+  for (const key of ['options', 'labels'] as const) {
+    const wanted = asked[key]
+    if (wanted === undefined || Object.keys(wanted).length === 0 || same(wanted, existing[key])) continue
+    throw refuse(`the volume exists with other ${key}: it has ${JSON.stringify(existing[key])}, asked for was ${JSON.stringify(wanted)}`)
+  }
+}
+
+function same(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
+  const keys = Object.keys(a)
+  return keys.length === Object.keys(b).length && keys.every(key => a[key] === b[key])
+}
