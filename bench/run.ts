@@ -1,40 +1,41 @@
-// `npm run bench [-- CASE] [--rounds N] [--dir DIR] [--out FILE]`: measures on a tmpfs unless told otherwise, prints a table with ratios, and writes the
-// samples as JSON.
+// `npm run bench -- [CASE…|peers] [--rounds N] [--dir DIR] [--out FILE]`: measures on a tmpfs unless told otherwise, prints tables with ratios, and writes
+// the samples as JSON. Installs nothing; says which peers it did not find.
 
 import fs from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { tempBase } from '../fixtures/places.ts'
-import { prepare as load } from './cases/load.ts'
-import type { Prepared } from './cases/load.ts'
+import { commit, diff, save } from './cases/image.ts'
+import { loadGzip, loadLayers, loadSingle } from './cases/load.ts'
+import type { Prepared } from './contestants.ts'
 import { compete, machine, median } from './measure.ts'
 import type { Result } from './measure.ts'
 
-const cases: Readonly<Record<string, (work: string) => Promise<Prepared>>> = { load }
+type Prepare = (work: string) => Promise<Prepared>
+const cases: Readonly<Record<string, Prepare>> = { load: loadLayers, 'load-single': loadSingle, 'load-gzip': loadGzip, save, diff, commit }
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { rounds: { type: 'string', default: '5' }, dir: { type: 'string' }, out: { type: 'string' } },
 })
 const rounds = Number(values.rounds)
-const names = positionals.length > 0 ? positionals : Object.keys(cases)
-const unknown = names.filter(name => cases[name] === undefined)
-if (!Number.isInteger(rounds) || rounds < 1 || unknown.length > 0) {
-  console.error(`usage: npm run bench -- [${Object.keys(cases).join('|')}] [--rounds N] [--dir DIR] [--out FILE]`)
+const names = positionals.length === 0 || positionals.includes('peers') ? Object.keys(cases) : positionals
+if (!Number.isInteger(rounds) || rounds < 1 || names.some(name => cases[name] === undefined)) {
+  console.error(`usage: npm run bench -- [peers|${Object.keys(cases).join('|')}]… [--rounds N] [--dir DIR] [--out FILE]`)
   process.exitCode = 2
 } else {
   const report = []
-  for (const name of names) report.push({ case: name, ...await measure(cases[name] as NonNullable<(typeof cases)[string]>) })
+  for (const name of names) report.push({ case: name, ...await measure(cases[name] as Prepare) })
   if (values.out !== undefined) fs.writeFileSync(values.out, `${JSON.stringify({ machine: machine(), cases: report }, null, 2)}\n`)
 }
 
-async function measure(prepare: (work: string) => Promise<Prepared>): Promise<{ what: string; results: readonly Result[] }> {
-  const work = fs.mkdtempSync(path.join(values.dir ?? tempBase(), 'layerstack-bench-'))
+async function measure(prepare: Prepare): Promise<{ what: string; results: readonly Result[] }> {
+  const work = fs.mkdtempSync(path.join(values.dir ?? tempBase(), 'ls-bench-'))
   try {
     const prepared = await prepare(work)
     try {
-      console.log(`${prepared.what}; ${rounds} rounds after one to warm up, in ${path.dirname(work)}`)
-      for (const reason of prepared.absent) console.log(`not here: ${reason}`)
+      console.log(`\n${prepared.what}; ${rounds} rounds after one to warm up, in ${path.dirname(work)}`)
+      for (const reason of new Set(prepared.absent)) console.log(`not here: ${reason}`)
       const results = await compete(prepared.contestants, rounds, round => { if (process.stderr.isTTY) process.stderr.write(`\rround ${round} of ${rounds} `) })
       print(results)
       return { what: prepared.what, results }
@@ -50,11 +51,11 @@ async function measure(prepare: (work: string) => Promise<Prepared>): Promise<{ 
 function print(results: readonly Result[]): void {
   const [first] = results
   const seconds = (ms: number): string => (ms / 1000).toFixed(2)
-  const rows = [['', 'min s', 'median s', 'max s', 'peak MB', `ratio of ${first?.name}`], ...results.map(({ name, samples }) => {
+  const rows = [['', 'min s', 'median s', 'max s', 'peak MB', `${first?.name} takes`], ...results.map(({ name, samples }) => {
     const times = samples.map(sample => sample.wallMs)
     const ratios = samples.map((sample, i) => (first?.samples[i]?.wallMs ?? NaN) / sample.wallMs)
     return [name, seconds(Math.min(...times)), seconds(median(times)), seconds(Math.max(...times)),
-      (Math.max(...samples.map(sample => sample.peakBytes)) / 1e6).toFixed(0), median(ratios).toFixed(2)]
+      (Math.max(...samples.map(sample => sample.peakBytes)) / 1e6).toFixed(0), `${median(ratios).toFixed(2)} ×`]
   })]
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0))) ?? []
   for (const row of rows) console.log(row.map((cell, column) => column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)).join('  '))

@@ -1,12 +1,11 @@
 // open(): choose the driver, open the stores over one data root, roll back what crashed processes left. The Storage object is what users hold.
 //
-// Lock order, outermost first: an intent's own lock, a layer's mount-count lock, the catalogue lock (StoreLock). Nobody takes an outer lock while
-// holding an inner one; drivers take none.
+// Lock order, outermost first: an intent's own lock, a volume's lock, a layer's or a volume's mount-count lock, the catalogue lock (StoreLock), the
+// lock on volumes/metadata.db. Nobody takes an outer lock while holding an inner one; drivers take none.
 
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { ContainerStore } from './containers/index.ts'
 import type { Driver, DriverModule, StatusEntry } from './driver.ts'
 import { asStorageError, StorageError } from './errors.ts'
@@ -18,11 +17,12 @@ import type { DataRoot, DiskLayerStore, Durability } from './layers/index.ts'
 import { Snapshotter } from './snapshots/index.ts'
 import { selectDriver } from './select-driver.ts'
 import type { DriverChoice } from './select-driver.ts'
-import { isLocked } from './sys/lock.ts'
 import { nativeReason } from './sys/native.ts'
 import { privileges } from './sys/privileges.ts'
 import { maxThreads } from './sys/threads.ts'
 import { diskUsage } from './usage.ts'
+import { dockerdHolds, VolumeStore } from './volumes/index.ts'
+import type { VolumeDriver } from './volumes/index.ts'
 import type { DiskUsage } from './usage.ts'
 
 export interface OpenOptions {
@@ -38,6 +38,8 @@ export interface OpenOptions {
   readonly durability?: Durability
   /** Drivers beside the built-in ones; a name replaces the built-in of that name. */
   readonly drivers?: readonly DriverModule[]
+  /** Volume drivers beside the local one. */
+  readonly volumeDrivers?: readonly VolumeDriver[]
 }
 
 export interface StorageInfo {
@@ -78,6 +80,7 @@ export class Storage implements AsyncDisposable {
   readonly containers: ContainerStore
   /** containerd's model: keyed snapshots on image layers or on each other. Loads its catalogue on first use. */
   readonly snapshots: Snapshotter
+  readonly volumes: VolumeStore
   readonly #dataRoot: DataRoot
   readonly #choice: DriverChoice
   readonly #readOnlyReason: string | undefined
@@ -90,6 +93,7 @@ export class Storage implements AsyncDisposable {
     this.images = parts.images
     this.containers = parts.containers
     this.snapshots = parts.snapshots
+    this.volumes = parts.volumes
     this.#dataRoot = parts.dataRoot
     this.#choice = parts.choice
     this.#readOnlyReason = parts.readOnlyReason
@@ -134,6 +138,7 @@ interface StorageParts {
   readonly images: ImageStore
   readonly containers: ContainerStore
   readonly snapshots: Snapshotter
+  readonly volumes: VolumeStore
   readonly choice: DriverChoice
   readonly readOnlyReason: string | undefined
 }
@@ -141,8 +146,7 @@ interface StorageParts {
 /** `open` with the drivers given; lib/index.ts binds the built-in ones. */
 export async function openStorage(options: OpenOptions & { readonly drivers: readonly DriverModule[] }): Promise<Storage> {
   const root = prepareRoot(options.root ?? defaultRoot(), options.readOnly === true)
-  // dockerd holds this lock for as long as it runs (bbolt locks its file).
-  const readOnlyReason = await isHeld(path.join(root, 'volumes', 'metadata.db')) ? 'a running dockerd holds the lock on volumes/metadata.db' : options.readOnly === true ? 'asked for' : undefined
+  const readOnlyReason = await dockerdHolds(root) ? 'a running dockerd holds the lock on volumes/metadata.db' : options.readOnly === true ? 'asked for' : undefined
   const readOnly = readOnlyReason !== undefined
   const choice = await selectDriver({ root, modules: options.drivers, driver: options.driver, environment: process.env['DOCKER_DRIVER'], readOnly })
   const pairs = options.storageOptions ?? []
@@ -151,25 +155,20 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
     const dataRoot: DataRoot = { path: root, driverName: choice.name, readOnly, durability: options.durability ?? 'full' }
     const layers = await openLayerStore(dataRoot, driver)
     const images = await openImageStore({ root: dataRoot, layers, layerMetadata: id => driver.metadata(id) })
-    const containers = new ContainerStore(dataRoot, layers, new RwLayers(layers), images)
+    const volumes = new VolumeStore(dataRoot, options.volumeDrivers)
+    const containers = new ContainerStore(dataRoot, layers, new RwLayers(layers), images, volumes)
     const snapshots = new Snapshotter({ root: dataRoot, driver, layers })
     // Last, when everybody who refers to layers has said so.
-    if (!readOnly) await layers.recover()
+    if (!readOnly) {
+      await layers.recover()
+      await volumes.recover()
+    }
     await snapshots.recover()
-    return new Storage({ dataRoot, driver, layers, images, containers, snapshots, choice, readOnlyReason })
+    return new Storage({ dataRoot, driver, layers, images, containers, snapshots, volumes, choice, readOnlyReason })
   } catch (error) {
     await driver.close()
     throw error
   }
-}
-
-/** Locked, and not only for a moment, as by another process of ours. */
-async function isHeld(file: string): Promise<boolean> {
-  for (let tries = 5; isLocked(file); tries--) {
-    if (tries === 0) return true
-    await sleep(20)
-  }
-  return false
 }
 
 /** Absolute and without links, since paths in it go into mounts. */

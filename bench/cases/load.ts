@@ -1,61 +1,91 @@
-// Load the Debian image: everything that `docker load` does, against dockerd itself and against bsdtar, which extracts the same layers one after
-// the other without hashing or keeping a store: the floor for one core.
+// Load an image: everything that `docker load` does, against the peers that do the same, and against bsdtar, which extracts the same layers one
+// after the other without hashing or keeping a store: the floor for one core.
 
 import fs from 'node:fs'
-import path from 'node:path'
-import { spawnSync } from 'node:child_process'
 import { debianImage } from '../../fixtures/debian-image.ts'
-import { needsDockerd, startDockerd } from '../../fixtures/dockerd.ts'
-import { projectRoot } from '../../fixtures/places.ts'
+import { open } from '../../lib/index.ts'
+import { Ground, must } from '../contestants.ts'
+import type { Prepared } from '../contestants.ts'
 import type { Contestant } from '../measure.ts'
 
-export interface Prepared {
-  readonly what: string
-  readonly contestants: readonly Contestant[]
-  /** Peers that are not here, and why. */
-  readonly absent: readonly string[]
-  close(): Promise<void>
+/** The Debian image as it is: three layers, uncompressed. */
+export async function loadLayers(work: string): Promise<Prepared> {
+  const ground = new Ground(work)
+  fs.copyFileSync(await debianImage({ format: 'docker' }), ground.path('image.tar'))
+  return await loading(ground, 'load a docker-archive of three layers', 'docker-archive')
 }
 
-/** `work` is an empty directory on the file system under test. */
-export async function prepare(work: string): Promise<Prepared> {
-  const archive = await debianImage({ format: 'docker' })
-  const copy = path.join(work, 'image.tar')
-  fs.copyFileSync(archive, copy)
-  const contestants: Contestant[] = []
-  const absent: string[] = []
-  const fresh = (name: string): Pick<Contestant, 'before' | 'after'> => {
-    const dir = path.join(work, name)
-    const clear = (): void => fs.rmSync(dir, { recursive: true, force: true })
-    return { before: clear, after: clear }
+/** The same content in one layer, so that nothing can be gained from layers side by side. */
+export async function loadSingle(work: string): Promise<Prepared> {
+  const ground = new Ground(work)
+  const storage = await open({ root: ground.path('flat'), driver: 'overlay2', durability: 'none' })
+  try {
+    const [image] = await storage.images.load(await debianImage({ format: 'docker' }))
+    const container = await storage.containers.create({ image: image?.imageId as string })
+    await storage.images.import(storage.containers.export(container.id), { reference: 'flat:1' })
+    const fd = fs.openSync(ground.path('image.tar'), 'w')
+    for await (const chunk of storage.images.save(['flat:1'])) fs.writeSync(fd, chunk)
+    fs.closeSync(fd)
+  } finally {
+    await storage.close()
   }
-  const cli = path.join(projectRoot, 'dist/lib/cli/main.js')
-  const layerstack = (name: string, driver: string, env: Readonly<Record<string, string>>, extra: readonly string[]): Contestant =>
-    ({ name, command: [process.execPath, cli, '--root', path.join(work, name), '--driver', driver, ...extra, 'image', 'load', '-q', '-i', copy], env, ...fresh(name) })
-  contestants.push(
-    layerstack('layerstack overlay2', 'overlay2', {}, []),
-    layerstack('layerstack overlay2, one thread', 'overlay2', { LAYERSTACK_THREADS: '1' }, []),
-    layerstack('layerstack overlay2, durability none', 'overlay2', {}, ['--durability', 'none']),
-  )
-  if (spawnSync('bsdtar', ['--version']).status === 0) contestants.push(bsdtar(work, copy, fresh('bsdtar')))
-  else absent.push('bsdtar (Debian: libarchive-tools)')
-  let stop = async (): Promise<void> => undefined
-  if (needsDockerd === false) {
-    const dockerd = await startDockerd({ dataRoot: path.join(work, 'docker'), execRoot: path.join(work, 'x'), driver: 'overlay2' })
-    stop = () => dockerd.stop()
-    const clear = async (): Promise<void> => { await dockerd.docker(['image', 'prune', '-af']) }
-    contestants.push({ name: 'docker load', command: ['docker', '-H', dockerd.host, 'load', '-q', '-i', copy], before: clear, after: clear })
-  } else absent.push(needsDockerd)
-  return { what: `load ${path.basename(archive)}, ${(fs.statSync(archive).size / 1e6).toFixed(0)} MB`, contestants, absent, close: stop }
+  fs.rmSync(ground.path('flat'), { recursive: true })
+  return await loading(ground, 'load a docker-archive of one layer', 'docker-archive')
 }
 
-/** The layers' tars are taken out of the archive once, so that only extraction is timed. */
-function bsdtar(work: string, archive: string, place: Pick<Contestant, 'before' | 'after'>): Contestant {
-  const layers = path.join(work, 'layers')
-  fs.mkdirSync(layers)
-  spawnSync('bsdtar', ['-xf', archive, '-C', layers])
-  const manifest = JSON.parse(fs.readFileSync(path.join(layers, 'manifest.json'), 'utf8')) as readonly { readonly Layers: readonly string[] }[]
-  const target = path.join(work, 'bsdtar')
-  const script = (manifest[0]?.Layers ?? []).map((layer, i) => `mkdir '${target}/${i}' && bsdtar -xpf '${path.join(layers, layer)}' -C '${target}/${i}'`)
-  return { name: 'bsdtar -xp, layer after layer', command: ['sh', '-ec', [`mkdir '${target}'`, ...script].join('\n')], ...place }
+/** The Debian image as an OCI layout with gzip layers. */
+export async function loadGzip(work: string): Promise<Prepared> {
+  const ground = new Ground(work)
+  fs.copyFileSync(await debianImage({ format: 'oci' }), ground.path('image.tar'))
+  return await loading(ground, 'load an OCI archive of three gzip layers', 'oci-archive')
+}
+
+async function loading(ground: Ground, what: string, transport: string): Promise<Prepared> {
+  const archive = ground.path('image.tar')
+  const load = ['image', 'load', '-q', '-i', archive]
+  const contestants: Contestant[] = [
+    { name: 'layerstack', command: ground.layerstack('l', load), ...ground.fresh('l') },
+    { name: 'layerstack, one thread', command: ground.layerstack('l', load), env: { LAYERSTACK_THREADS: '1' }, ...ground.fresh('l') },
+    { name: 'layerstack, durability none', command: ground.layerstack('l', load, { durability: 'none' }), ...ground.fresh('l') },
+  ]
+  if (ground.has('bsdtar', 'libarchive-tools')) contestants.push(bsdtar(ground, archive))
+  const dockerd = transport === 'docker-archive' ? await ground.dockerd() : undefined
+  if (dockerd !== undefined) {
+    const clear = async (): Promise<void> => { await dockerd.docker(['image', 'prune', '-af']) }
+    contestants.push({ name: 'docker load', command: ['docker', '-H', dockerd.host, 'load', '-q', '-i', archive], before: clear, after: clear })
+  }
+  const containerd = await ground.containerd()
+  if (containerd !== undefined) {
+    const clear = async (): Promise<void> => {
+      const names = (await containerd.run(['images', 'ls', '-q'])).split('\n').filter(name => name !== '')
+      if (names.length > 0) await containerd.run(['images', 'rm', '--sync', ...names])
+    }
+    contestants.push({ name: 'ctr image import', command: [...containerd.ctr, 'images', 'import', '--base-name', 'bench', archive], before: clear, after: clear })
+  }
+  if (ground.has('skopeo', 'skopeo')) {
+    const store = `containers-storage:[overlay@${ground.path('cs')}+${ground.path('csrun')}]localhost/bench:1`
+    const clear = (): void => { for (const dir of ['cs', 'csrun']) fs.rmSync(ground.path(dir), { recursive: true, force: true }) }
+    contestants.push({ name: 'skopeo → containers-storage', command: ['skopeo', '--insecure-policy', 'copy', '-q', `${transport}:${archive}`, store], before: clear, after: clear })
+  }
+  return ground.prepared(`${what}, ${(fs.statSync(archive).size / 1e6).toFixed(0)} MB`, contestants)
+}
+
+/** The layers are taken out of the archive once, so that only their extraction is timed. */
+function bsdtar(ground: Ground, archive: string): Contestant {
+  fs.mkdirSync(ground.path('blobs'))
+  must('bsdtar', '-xf', archive, '-C', ground.path('blobs'))
+  const script = layerFiles(ground.path('blobs')).map((file, i) => `mkdir '${ground.path('t', String(i))}' && bsdtar -xpf '${file}' -C '${ground.path('t', String(i))}'`)
+  return { name: 'bsdtar -xp, layer after layer', command: ['sh', '-ec', script.join('\n')], ...ground.fresh('t', true) }
+}
+
+function layerFiles(dir: string): string[] {
+  const read = (name: string): unknown => JSON.parse(fs.readFileSync(`${dir}/${name}`, 'utf8'))
+  if (fs.existsSync(`${dir}/manifest.json`)) {
+    const [first] = read('manifest.json') as readonly { readonly Layers: readonly string[] }[]
+    return (first?.Layers ?? []).map(name => `${dir}/${name}`)
+  }
+  const blob = (digest: string): string => `blobs/sha256/${digest.slice('sha256:'.length)}`
+  const { manifests } = read('index.json') as { readonly manifests: readonly { readonly digest: string }[] }
+  const { layers } = read(blob(manifests[0]?.digest ?? '')) as { readonly layers: readonly { readonly digest: string }[] }
+  return layers.map(({ digest }) => `${dir}/${blob(digest)}`)
 }

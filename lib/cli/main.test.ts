@@ -392,6 +392,14 @@ test('a listing makes a root that is missing, and does not write to one that is 
   assert.equal(stat(), before)
 })
 
+test('what could not be kept is told in one line, with an example', async t => {
+  const cli = new Cli(t, 'vfs')
+  const { file } = await image(t, 'odd:1', [[{ type: 'dir', path: 'd', xattrs: { 'trusted.overlay.opaque': 'y' } }, { type: 'file', path: 'f', content: 'f', xattrs: { 'trusted.overlay.redirect': '/d' } }]])
+  const result = await cli.run('image', 'load', '-i', file)
+  assert.equal([result.status, result.stdout], [0, 'Loaded image: odd:1\n'])
+  assert.match(result.stderr, /^warning: 2 things of the image could not be kept, e\.g\. d: xattr trusted\.overlay\.opaque \(.+\)\n$/)
+})
+
 test('a stream that ends too early leaves nothing', async t => {
   const cli = new Cli(t, 'vfs')
   const { file } = await image(t, 'demo:1.0')

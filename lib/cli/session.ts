@@ -139,9 +139,9 @@ export class Session {
       this.#interrupted = true
       return
     }
-    if (error instanceof TypeError && !('code' in error)) {
+    if ([TypeError, ReferenceError, SyntaxError, RangeError].some(kind => error instanceof kind)) {
       // A mistake of this program, not of its user: the stack is what helps.
-      this.#tell(error.stack ?? error.message, undefined, false)
+      this.#tell((error as Error).stack ?? (error as Error).message, undefined, false)
       this.#status = 1
       return
     }

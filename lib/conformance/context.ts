@@ -5,14 +5,14 @@ import { strict as assert } from 'node:assert'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import type { Driver, LayerContent, Mount, ProbeResult, Supports, WhiteoutFormat } from '../driver.ts'
+import type { Driver, LayerContent, ProbeResult, Supports, WhiteoutFormat } from '../driver.ts'
 import { applyLayer, listChanges, writeLayer } from '../diff/index.ts'
 import { removeTreeSync } from '../fs/remove-tree.ts'
 import { parseLayerId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
-import { performMounts, unmount } from '../sys/mount.ts'
 import { nativeReason } from '../sys/native.ts'
 import { privileges } from '../sys/privileges.ts'
+import { showLayer } from './show.ts'
 
 /** The caller's test runner: uvu, node:test, mocha, … behind three arguments. A `skip` is a reason to be shown and counted. */
 export type Runner = (name: string, options: { readonly skip?: string; readonly timeoutMs?: number }, run: () => Promise<void>) => void
@@ -27,6 +27,11 @@ export interface ConformanceOptions {
   readonly open: (home: string) => Promise<Driver>
   /** Where the roots are made. Default: TMPDIR, else /dev/shm, else the system's. */
   readonly tempBase?: string
+  /**
+   * Show stacked layers without mounting them: written out into a plain directory, and what is changed there written back, all by the library. For a driver
+   * whose file system this kernel has not; what only mounts can show is skipped. Default false.
+   */
+  readonly withoutMounts?: boolean
   /** Tests that this driver is known to fail, by their name without the label, each with the reason. Shown and counted. */
   readonly skip?: Readonly<Record<string, string>>
 }
@@ -78,15 +83,16 @@ export function makeSuite(options: ConformanceOptions): Suite {
   return {
     supports,
     test(name, gate, run) {
-      const skip = skipAll ?? missing(gate, supports) ?? options.skip?.[name]
+      const skip = skipAll ?? missing(gate, supports, options.withoutMounts === true) ?? options.skip?.[name]
       options.test(`${label}: ${name}`, { ...(skip === undefined ? {} : { skip }), timeoutMs: gate.timeoutMs ?? 60_000 }, () => runCase(options, run))
     },
   }
 }
 
-function missing(gate: Gate, supports: Supports): string | undefined {
+function missing(gate: Gate, supports: Supports, withoutMounts: boolean): string | undefined {
   if (gate.ownership === true && !supports.ownership) return 'the driver does not keep owners and devices here'
   if (gate.native === true && nativeReason !== undefined) return `native calls are absent: ${nativeReason}`
+  if (gate.mounts === true && withoutMounts) return 'the layers are shown without mounts'
   if (gate.mounts === true && !privileges().mount) return 'this process may not mount'
   if (gate.quota === true && !supports.quota) return 'the driver has no quota here'
   if (gate.independentLayers === true && !supports.independentLayers) return 'the driver\'s layers depend on their parents'
@@ -116,7 +122,7 @@ async function runCase(options: ConformanceOptions, run: (c: Case) => Promise<vo
   }
   try {
     const driver = await open()
-    const showWith = (which: Driver): Show => (id, access, use) => showLayer(which, root, id, access, use)
+    const showWith = (which: Driver): Show => (id, access, use) => showLayer({ driver: which, root, without: options.withoutMounts === true }, id, access, use)
     await run({ driver, home, work, reopen: open, openAt: options.open, show: showWith(driver), showWith })
   } catch (error) {
     // The runner shows the message only; the tree is what one wants to see.
@@ -126,32 +132,6 @@ async function runCase(options: ConformanceOptions, run: (c: Case) => Promise<vo
     for (const driver of opened) await driver.close()
     if (!process.env['LAYERSTACK_CONFORMANCE_KEEP']) removeTreeSync(root)
   }
-}
-
-let shown = 0
-
-async function showLayer<T>(driver: Driver, root: string, id: LayerId, access: 'rw' | 'ro', use: (dir: string) => T | Promise<T>): Promise<T> {
-  const mounts = await driver.mounts(id, access)
-  const plain = plainDirectory(mounts)
-  if (plain !== undefined) return await use(plain)
-  const target = path.join(root, `mnt-${++shown}`)
-  fs.mkdirSync(target)
-  let done: string[] = []
-  try {
-    done = performMounts(mounts, target)
-    return await use(target)
-  } finally {
-    // Lazily, as engines do; then rmdir, which fails if anything is still mounted here.
-    if (done.length > 0) driver.unmounting?.(id, target)
-    for (const at of done) unmount(at)
-    fs.rmdirSync(target)
-  }
-}
-
-/** Without the right to mount, a single bind mount's source is the layer itself. */
-function plainDirectory(mounts: readonly Mount[]): string | undefined {
-  const [only] = mounts
-  return !privileges().mount && mounts.length === 1 && only !== undefined && only.options.includes('bind') ? only.source : undefined
 }
 
 let next = 0

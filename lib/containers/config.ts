@@ -8,6 +8,7 @@ import { isErrno, StorageError } from '../errors.ts'
 import { writeNew } from '../fs/atomic.ts'
 import { isDigest } from '../ids.ts'
 import type { Digest } from '../ids.ts'
+import type { MountHostConfig, MountPointRecord } from './mount-points.ts'
 
 /** What a container runs with, in the words of Docker's API (container.Config); only what storage needs or commit carries on. */
 export interface ContainerConfig {
@@ -95,8 +96,14 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 const never = '0001-01-01T00:00:00Z'
 
+/** What the files say of mounts. */
+export interface WrittenMounts {
+  readonly points: Readonly<Record<string, MountPointRecord>>
+  readonly hostConfig: MountHostConfig
+}
+
 /** Write both files of a new container into its folder, which nobody sees yet. Field for field what dockerd 20.10 to 28 read back without complaint. */
-export function writeContainer(dir: string, record: ContainerRecord, storageOptions: Readonly<Record<string, string>> | undefined, sync: boolean): void {
+export function writeContainer(dir: string, record: ContainerRecord, storageOptions: Readonly<Record<string, string>> | undefined, sync: boolean, mounts?: WrittenMounts): void {
   const command = [...record.config.Entrypoint ?? [], ...record.config.Cmd ?? []]
   const config = {
     StreamConfig: {},
@@ -110,14 +117,14 @@ export function writeContainer(dir: string, record: ContainerRecord, storageOpti
     Image: record.imageId ?? '',
     NetworkSettings: { Bridge: '', SandboxID: '', HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, Networks: {}, Service: null, Ports: null, SandboxKey: '', SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, IsAnonymousEndpoint: false, HasSwarmEndpoint: false },
     LogPath: '', Name: `/${record.name}`, Driver: record.driver, OS: 'linux', MountLabel: '', ProcessLabel: '', RestartCount: 0,
-    HasBeenStartedBefore: false, HasBeenManuallyStopped: false, MountPoints: {}, SecretReferences: null, ConfigReferences: null,
+    HasBeenStartedBefore: false, HasBeenManuallyStopped: false, MountPoints: mounts?.points ?? {}, SecretReferences: null, ConfigReferences: null,
     AppArmorProfile: '', HostnamePath: '', HostsPath: '', ShmPath: '', ResolvConfPath: '', SeccompProfile: '', NoNewPrivileges: false,
   }
   const host = {
     Binds: null, ContainerIDFile: '', LogConfig: { Type: 'json-file', Config: {} }, NetworkMode: 'none', PortBindings: {}, RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
     AutoRemove: false, VolumeDriver: '', VolumesFrom: null, CapAdd: null, CapDrop: null, Dns: [], DnsOptions: [], DnsSearch: [], ExtraHosts: null, GroupAdd: null, IpcMode: 'private', Cgroup: '',
     Links: null, OomScoreAdj: 0, PidMode: '', Privileged: false, PublishAllPorts: false, ReadonlyRootfs: false, SecurityOpt: null, ...(storageOptions === undefined ? {} : { StorageOpt: storageOptions }),
-    UTSMode: '', UsernsMode: '', ShmSize: 67108864, Runtime: 'runc', Isolation: '',
+    UTSMode: '', UsernsMode: '', ShmSize: 67108864, Runtime: 'runc', Isolation: '', ...mounts?.hostConfig,
   }
   for (const [name, value] of [['hostconfig.json', host], ['config.v2.json', config]] as const) {
     const fd = writeNew(path.join(dir, name), JSON.stringify(value), 0o600)

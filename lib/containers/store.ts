@@ -17,8 +17,19 @@ import type { LayerStore, Operation } from '../layers/index.ts'
 import type { WriteOptions, WriteOutcome } from '../diff/index.ts'
 import { checkContainerName, randomName, readContainer, timestamp, writeContainer } from './config.ts'
 import type { ContainerConfig, ContainerRecord } from './config.ts'
+import { attachMounts } from './attach.ts'
+import type { Attached, ContainerMountOptions } from './attach.ts'
+import { describeMounts } from './describe-mounts.ts'
 import { onlyIfEmpty } from './empty-layer.ts'
 import { mergeConfig } from './merge-config.ts'
+import { readContainerMounts, readMountPoints } from './mount-points.ts'
+import type { ContainerMounts, MountPointRecord } from './mount-points.ts'
+import { ociSpec } from './oci-spec.ts'
+import type { SpecOptions } from './oci-spec.ts'
+import { performMounts, undoMounts } from './perform-mounts.ts'
+import { isPrepared, prepareMounts, releaseKept } from './prepare.ts'
+import type { PreparedMounts } from './prepare.ts'
+import type { VolumeStore } from '../volumes/index.ts'
 
 export interface CreateContainerOptions {
   /** An image by name, id or unique prefix; absent: an empty root. */
@@ -29,6 +40,9 @@ export interface CreateContainerOptions {
   readonly config?: ContainerConfig
   /** Options of the writable layer, e.g. `{ size: '10G' }`. */
   readonly storageOptions?: Readonly<Record<string, string>>
+  /** Volumes, binds and tmpfs. The image's own VOLUMEs become anonymous volumes whatever is given here. */
+  readonly mounts?: ContainerMountOptions
+  readonly signal?: AbortSignal
 }
 
 export interface CommitOptions {
@@ -66,16 +80,20 @@ export class ContainerStore {
   readonly #layers: LayerStore
   readonly #rw: RwLayers
   readonly #images: ImageStore
+  readonly #volumes: VolumeStore
   readonly #dir: string
 
-  constructor(root: DataRoot, layers: LayerStore, rw: RwLayers, images: ImageStore) {
+  constructor(root: DataRoot, layers: LayerStore, rw: RwLayers, images: ImageStore, volumes: VolumeStore) {
     this.#root = root
     this.#layers = layers
     this.#rw = rw
     this.#images = images
+    this.#volumes = volumes
     this.#dir = path.join(root.path, 'containers')
     if (!root.readOnly) ensureDir(this.#dir, 0o710)
     images.addUsers(async () => this.list().flatMap(({ id, imageId, running }) => imageId === undefined ? [] : [{ containerId: id, imageId, running }]))
+    // Containers of every driver: what one of them refers to is in use, whoever asks.
+    volumes.addReferences(() => this.#ids().flatMap(id => volumesOf(readMountPoints(path.join(this.#dir, id))).map(volume => ({ volume, reference: id }))))
   }
 
   // ---- finding ---------------------------------------------------------------------------------------------------------------
@@ -144,22 +162,46 @@ export class ContainerStore {
         within: { operation, record: dir },
         ...(top === undefined ? {} : { parent: top }), ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }),
       })
-      const sync = this.#root.durability !== 'none'
-      // Made beside its place, and shown whole by one rename: until then the operation's end takes the container layer back.
-      const staging = path.join(this.#dir, `.new-${id}`)
-      await operation.temporary(staging)
-      fs.mkdirSync(staging, { mode: 0o710 })
-      fs.chmodSync(staging, 0o710)
-      writeContainer(staging, record, options.storageOptions, sync)
-      await this.#layers.locked(async () => {
-        this.#mustBeFree(record.name)
-        // The image may have been removed, by force, while its layers were held.
-        if (image !== undefined) await this.#images.resolve(image.id)
-        fs.renameSync(staging, dir)
+      const attached = await attachMounts({
+        id, options: options.mounts ?? {}, imageVolumes: Object.keys(record.config.Volumes ?? {}), volumes: this.#volumes, signal: options.signal,
+        mountsOf: ref => readContainerMounts(path.join(this.#dir, this.get(ref).id)), withRoot: work => this.#withLayer(id, work),
       })
-      if (sync) await syncDirectory(this.#dir)
+      try {
+        await this.#show(record, operation, options, attached)
+      } catch (error) {
+        await attached.undo()
+        throw error
+      }
+      await attached.settle()
       return record
+    }, options.signal)
+  }
+
+  /** The container's root, mounted, before there is a record of the container. */
+  async #withLayer<T>(id: string, work: (root: string) => Promise<T>): Promise<T> {
+    const root = await this.#rw.mount(id)
+    try {
+      return await work(root)
+    } finally {
+      await this.#rw.unmount(id)
+    }
+  }
+
+  /** Made beside its place, and shown whole by one rename: until then the operation's end takes the container layer back. */
+  async #show(record: ContainerRecord, operation: Operation, options: CreateContainerOptions, attached: Attached): Promise<void> {
+    const sync = this.#root.durability !== 'none'
+    const staging = path.join(this.#dir, `.new-${record.id}`)
+    await operation.temporary(staging)
+    fs.mkdirSync(staging, { mode: 0o710 })
+    fs.chmodSync(staging, 0o710)
+    writeContainer(staging, record, options.storageOptions, sync, { points: attached.mounts.points, hostConfig: attached.hostConfig })
+    await this.#layers.locked(async () => {
+      this.#mustBeFree(record.name)
+      // The image may have been removed, by force, while its layers were held.
+      if (record.imageId !== undefined) await this.#images.resolve(record.imageId)
+      fs.renameSync(staging, path.join(this.#dir, record.id))
     })
+    if (sync) await syncDirectory(this.#dir)
   }
 
   #mustBeFree(name: string): void {
@@ -169,18 +211,91 @@ export class ContainerStore {
       { op: 'create', key: name, hint: 'remove or rename that container to be able to reuse that name' })
   }
 
-  /** @throws IN_USE while it is mounted, unless `force` unmounts it */
-  async remove(ref: string, options: { readonly force?: boolean } = {}): Promise<void> {
-    const { id, running } = this.get(ref)
+  /** `volumes`: with the anonymous volumes that nobody else refers to. @throws IN_USE while it is mounted, unless `force` unmounts it */
+  async remove(ref: string, options: { readonly force?: boolean; readonly volumes?: boolean } = {}): Promise<void> {
+    const { id, running, imageId } = this.get(ref)
     if (running) throw new StorageError('IN_USE', `cannot remove container ${ref}: it is running`, { op: 'remove', key: ref, hint: 'stop it with the engine that started it' })
-    await this.#rw.remove(id, { ...options, record: path.join(this.#dir, id) })
+    const { volumes = false, ...rest } = options
+    const dir = path.join(this.#dir, id)
+    const used = volumes ? volumesOf(readMountPoints(dir)) : []
+    if (options.force === true || this.#rw.mountCount(id) === 0) await releaseKept(dir, this.#volumes)
+    await this.#rw.remove(id, {
+      ...rest, record: dir, parentIsKept: async () => imageId !== undefined && await this.#imageIsThere(imageId),
+    })
+    for (const name of used) if (this.#volumes.find(name)?.anonymous === true) await this.#removeUnused(name)
+  }
+
+  async #removeUnused(volume: string): Promise<void> {
+    try {
+      await this.#volumes.remove(volume, { force: true })
+    } catch (error) {
+      if (!StorageError.is(error, 'IN_USE')) throw error
+    }
+  }
+
+  async #imageIsThere(id: Digest): Promise<boolean> {
+    try {
+      await this.#images.resolve(id)
+      return true
+    } catch (error) {
+      if (StorageError.is(error, 'NOT_FOUND')) return false
+      throw error
+    }
   }
 
   // ---- its file system -------------------------------------------------------------------------------------------------------
 
-  /** Describe the mounts of its root, for an engine that performs them. */
+  /**
+   * Describe its mounts, for an engine that performs them: the root's, then, with a `target`, volumes, binds and tmpfs, shorter targets first, in
+   * the options of OCI runtimes. Nothing is mounted here: `prepareMounts` mounts volumes that have a device, and pins subpaths.
+   */
   async mounts(ref: string, access: 'rw' | 'ro' = 'rw'): Promise<readonly Mount[]> {
-    return await this.#rw.mounts(this.get(ref).id, access)
+    const { id } = this.get(ref)
+    const own = describeMounts(readContainerMounts(path.join(this.#dir, id)), point => {
+      const subpath = point.Spec.VolumeOptions?.Subpath
+      return point.Type === 'volume' && subpath ? path.join(point.Source, subpath) : point.Source
+    })
+    return [...await this.#rw.mounts(id, access), ...own]
+  }
+
+  /** Its mount points as `config.v2.json` has them, by destination, and those of `--tmpfs`. */
+  mountPoints(ref: string): ContainerMounts {
+    return readContainerMounts(path.join(this.#dir, this.get(ref).id))
+  }
+
+  /**
+   * Make the mounts beside its root ready to be performed: volumes with a device are mounted, subpaths pinned against exchange, missing sources of
+   * `-v` made. With `persistent` this outlives the process, and ends with `releaseMounts`, the container or the boot; a second call returns the same.
+   * @throws NOT_FOUND (volume, subpath), FAILED_PRECONDITION (a subpath that leads out), NOT_SUPPORTED (recursive read-only)
+   */
+  async prepareMounts(ref: string, options: { readonly persistent?: boolean } = {}): Promise<PreparedMounts> {
+    const { id } = this.get(ref)
+    const dir = path.join(this.#dir, id)
+    return await prepareMounts({ id, dir }, readContainerMounts(dir), this.#volumes, options.persistent === true)
+  }
+
+  /** Undo a persistent `prepareMounts`; nothing is fine. */
+  async releaseMounts(ref: string): Promise<void> {
+    await releaseKept(path.join(this.#dir, this.get(ref).id), this.#volumes)
+  }
+
+  /**
+   * The config.json of an OCI bundle that a runtime such as runc starts, its root and volumes mounted to last: `unmount(ref, { persistent: true })`
+   * and `releaseMounts(ref)` end that.
+   */
+  async spec(ref: string, options: Omit<SpecOptions, 'root' | 'mounts'> = {}): Promise<{ readonly config: Record<string, unknown>; readonly root: string; readonly notDone: readonly string[] }> {
+    const record = this.get(ref)
+    const wasPrepared = isPrepared(path.join(this.#dir, record.id))
+    const prepared = await this.prepareMounts(ref, { persistent: true })
+    try {
+      // Prepared before: then the root is mounted as well, and one hold is enough.
+      const mounted = this.mountState(ref).path
+      const root = wasPrepared && mounted !== undefined ? mounted : await this.#rw.mount(record.id, { persistent: true })
+      return { config: ociSpec(record, { ...options, root, mounts: prepared.mounts }), root, notDone: prepared.notDone }
+    } catch (error) {
+      if (!wasPrepared) await prepared.release()
+      throw error
+    }
   }
 
   /**
@@ -201,6 +316,22 @@ export class ContainerStore {
 
   async unmount(ref: string, options: { readonly persistent?: boolean } = {}): Promise<void> {
     await this.#rw.unmount(this.get(ref).id, options)
+  }
+
+  /**
+   * Run `work` with the container's root and all its mounts in place below it, as a process in the container would find them. Needs the right to
+   * mount. Missing mount points are made in the container's layer.
+   */
+  async withMounts<T>(ref: string, work: (path: string) => T | Promise<T>): Promise<T> {
+    await using prepared = await this.prepareMounts(ref)
+    return await this.withMount(ref, async root => {
+      const targets = performMounts(root, prepared.mounts)
+      try {
+        return await work(root)
+      } finally {
+        undoMounts(targets)
+      }
+    })
   }
 
   async withMount<T>(ref: string, work: (path: string) => T | Promise<T>): Promise<T> {
@@ -290,6 +421,10 @@ const inherited = ['architecture', 'variant', 'os', 'os.version', 'os.features']
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
+}
+
+function volumesOf(points: Readonly<Record<string, MountPointRecord>>): string[] {
+  return Object.values(points).flatMap(({ Type, Name }) => Type === 'volume' && Name !== '' ? [Name] : [])
 }
 
 function rawHistory(raw: Readonly<Record<string, unknown>>): readonly unknown[] {

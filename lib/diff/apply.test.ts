@@ -175,6 +175,13 @@ test('a device 0:0 is refused, as overlayfs would take it for a deletion', async
   }
 })
 
+test('an owner that chown(2) would take for "leave it" is refused', async t => {
+  for (const owner of [{ uid: 4_294_967_295 }, { gid: 4_294_967_295 }]) {
+    const error = await applyLayer(pieces(makeTar([{ path: 'x', type: 'file', mode: 0o4755, ...owner }])), t.dir).catch((e: unknown) => e)
+    assert.ok(StorageError.is(error, 'INVALID_ARCHIVE'))
+  }
+})
+
 test('the same directory by a relative path, again and again', async t => {
   const relative = path.relative(process.cwd(), t.dir)
   for (let i = 0; i < 4; i++) await applyLayer(pieces(makeTar([{ path: `f${i}`, type: 'file' }])), relative)

@@ -18,7 +18,8 @@ import type { TarHeader, TarSink } from '../tar/types.ts'
 import { explain } from './archive-errors.ts'
 import { EntryMetadata } from './entry-metadata.ts'
 import type { Skipped } from './entry-metadata.ts'
-import { inPlinkDirectory, isOverlayWhiteout, opaqueName, parseMark, plinkDirectory, whiteoutPrefix } from './whiteouts.ts'
+import { OwnNames } from './own-names.ts'
+import { inPlinkDirectory, isOverlayWhiteout, markName, opaqueName, parseMark, plinkDirectory } from './whiteouts.ts'
 import { mayWrite } from './xattr-policy.ts'
 
 /** How deletions are laid down: as an overlay branch, an aufs branch, or by removing what the tree has. */
@@ -51,8 +52,8 @@ export class LayerApplier implements TarSink {
   #file: OpenFile | undefined
   #entries = 0
   #sizeBytes = 0
-  /** Names (latin1) that this layer has made, with their ancestors; kept for trees, where lower content lies beside them. */
-  readonly #made = new Set<string>()
+  /** For trees, where lower content lies beside what this layer makes. */
+  readonly #own: OwnNames | undefined
   /** Names (latin1) that this layer has whited out in a branch. */
   readonly #whited = new Set<string>()
   readonly #implied = new Set<string>()
@@ -66,6 +67,7 @@ export class LayerApplier implements TarSink {
   constructor(place: Place, format: ApplyFormat, xattrPrefix = 'trusted.overlay.') {
     this.#place = place
     this.#format = format
+    this.#own = format === 'remove' ? new OwnNames(() => place.forget()) : undefined
     this.#prefix = xattrPrefix
     this.#metadata = new EntryMetadata(format === 'remove' || (fs.lstatSync(place.root).mode & 0o2000) !== 0)
   }
@@ -90,6 +92,8 @@ export class LayerApplier implements TarSink {
       if (header.type === 'directory') this.#describeDirectory(header, name, this.#place.root, false)
       return
     }
+    // To chown(2) this number means "leave it as it is".
+    if (header.uid === 0xffff_ffff || header.gid === 0xffff_ffff) throw new StorageError('INVALID_ARCHIVE', `${name.toString()}: 4294967295 is no owner`, { path: name.toString() })
     const mark = parseMark(baseOf(name))
     if (mark !== undefined && mark.kind !== 'meta') {
       const parent = parentOf(name)
@@ -108,7 +112,7 @@ export class LayerApplier implements TarSink {
       case 'link': this.#createLink(header, name); break
       default: this.#createSpecial(header, name)
     }
-    this.#remember(name)
+    this.#own?.add(name)
   }
 
   /** aufs keeps bodies of hard-linked files in a directory of its own; they are made, linked to, and removed at the end. */
@@ -302,7 +306,7 @@ export class LayerApplier implements TarSink {
   }
 
   #discard(path: TreePath, name: Buffer, st: fs.Stats): void {
-    if (st.isFile() && st.nlink === 1 && (this.#format !== 'remove' || this.#made.has(name.toString('latin1')))) this.#sizeBytes -= st.size
+    if (st.isFile() && st.nlink === 1 && this.#own?.has(name) !== false) this.#sizeBytes -= st.size
     removeTreeSync(path)
     if (st.isDirectory()) this.#directoryGone = true
     this.#place.forget()
@@ -359,9 +363,9 @@ export class LayerApplier implements TarSink {
   // ---- deletions -------------------------------------------------------------------------------------------------------------
 
   #whiteout(name: Buffer, header: TarHeader): void {
-    if (this.#format === 'remove') {
+    if (this.#own !== undefined) {
       const path = this.#existing(name)
-      if (path !== undefined) this.#removeLower(name, path)
+      if (path !== undefined) this.#own.removeOthers(name, path)
       return
     }
     const key = name.toString('latin1')
@@ -389,9 +393,9 @@ export class LayerApplier implements TarSink {
   }
 
   #opaque(name: Buffer): void {
-    if (this.#format === 'remove') {
+    if (this.#own !== undefined) {
       const path = name.length === 0 ? this.#place.root : this.#existing(name)
-      if (path !== undefined && fs.lstatSync(path).isDirectory()) this.#removeChildren(name, path)
+      if (path !== undefined && fs.lstatSync(path).isDirectory()) this.#own.removeOthersIn(name, path)
       return
     }
     if (name.length === 0) { this.#markOpaque(name, this.#place.root); return }
@@ -432,34 +436,4 @@ export class LayerApplier implements TarSink {
       throw error
     }
   }
-
-  #removeLower(name: Buffer, path: TreePath): void {
-    if (!this.#made.has(name.toString('latin1'))) {
-      removeTreeSync(path)
-      this.#place.forget()
-    } else if (fs.lstatSync(path).isDirectory()) this.#removeChildren(name, path)
-  }
-
-  #removeChildren(name: Buffer, path: TreePath): void {
-    for (const child of fs.readdirSync(path, { encoding: 'buffer' })) {
-      this.#removeLower(name.length === 0 ? child : childPath(name, child), childPath(path, child))
-    }
-  }
-
-  #remember(name: Buffer): void {
-    if (this.#format !== 'remove') return
-    let key = name.toString('latin1')
-    while (!this.#made.has(key)) {
-      this.#made.add(key)
-      const at = key.lastIndexOf('/')
-      if (at < 0) return
-      key = key.slice(0, at)
-    }
-  }
-}
-
-function markName(name: Buffer): Buffer {
-  const parent = parentOf(name)
-  const base = Buffer.concat([whiteoutPrefix, baseOf(name)])
-  return parent.length === 0 ? base : childPath(parent, base)
 }

@@ -291,3 +291,15 @@ test('41 links are too many everywhere, as for the kernel', async t => {
     assert.ok(result !== 'ok' && result.info.errno === 'ELOOP')
   }
 })
+
+test('an attack split over two layers: a link in the lower, a file below it in the upper', async t => {
+  const lower: readonly TarEntrySpec[] = [{ path: 'l', type: 'symlink', linkname: '../victim' }, { path: 'abs', type: 'symlink', linkname: path.join(t.dir, 'thread/victim') }]
+  const upper: readonly TarEntrySpec[] = [{ path: 'l/hello', type: 'file', content: 'owned' }, { path: 'abs/hello', type: 'file', content: 'owned' }, { path: 'l/.wh.hello', type: 'file' }, { path: 'abs/.wh..wh..opq', type: 'file' }]
+  for (const way of ways) {
+    const { dest, assertSafe } = victim(path.join(t.dir, way))
+    for (const layer of [lower, upper]) assert.is(await outcome(applyBy(way, makeTar(layer), dest)), 'ok')
+    assertSafe()
+    assert.ok(fs.lstatSync(path.join(dest, 'l')).isSymbolicLink())
+    assert.is(fs.readFileSync(path.join(dest, 'victim/hello'), 'utf8'), 'owned')
+  }
+})

@@ -37,6 +37,7 @@ export class EntryMetadata {
     this.groupsMayInherit = groupsMayInherit
   }
 
+  /** Owner and mode, of anything but a file that is still open. */
   own(path: TreePath, header: TarHeader): void {
     const isSymlink = header.type === 'symlink'
     if (!this.isOwner) {
@@ -50,6 +51,7 @@ export class EntryMetadata {
     if (!isSymlink) fs.chmodSync(path, header.mode & 0o7777)
   }
 
+  /** What is refused is skipped and noted. */
   setXattrs(path: TreePath, xattrs: ReadonlyMap<string, Buffer>, header: TarHeader): void {
     for (const [name, value] of xattrs) {
       if (!mayApply(name)) { this.skip(header, `xattr ${name}`, 'reserved for the storage itself'); continue }
@@ -81,8 +83,8 @@ export class EntryMetadata {
   }
 
   skip(header: TarHeader, what: string, reason: string): void {
-    this.#skippedCount++
-    if (this.#skipped.length < maxSkippedKept) this.#skipped.push({ path: header.name.toString(), what, reason })
+    this.skippedCount++
+    if (this.skipped.length < maxSkippedKept) this.skipped.push({ path: header.name.toString(), what, reason })
   }
 }
 

@@ -128,7 +128,7 @@ export class TreeView {
           key = redirect.subarray(redirect.lastIndexOf(slash) + 1)
         }
       }
-      if (this.#marks && lstat(childPath(source.path, markOf(key))) !== undefined) break
+      if (this.#marks && key.length <= longestMarked && lstat(childPath(source.path, markOf(key))) !== undefined) break
     }
     if (top === undefined) return undefined
     if (!top.st.isDirectory() && dataPath === undefined) {
@@ -162,6 +162,8 @@ export class TreeView {
 
 /** fuse-overlayfs marks a directory opaque under the first name space that it may write to, and reads all. */
 const fusePrefixes = ['trusted.overlay.', 'user.overlay.', 'user.fuseoverlayfs.']
+/** A name has at most 255 bytes (NAME_MAX); what is longer than this has no mark of its own. */
+const longestMarked = 255 - whiteoutPrefix.length
 const empty = Buffer.alloc(0)
 const slash = 0x2f
 

@@ -35,7 +35,8 @@ for (const [file, least] of [['apply.test.js', 5], ['attacks.test.js', 150], ['c
     fs.chownSync(t.dir, nobody, nobody)
     assert.ok(runAs(file, t.dir, { uid: nobody, gid: nobody }, { LAYERSTACK_NO_NATIVE: '1' }).passed >= Math.min(least, 3) - 2)
   })
-  test(`${file} as ourselves without native calls`, { timeoutMs: 120_000 }, t => {
+  // The one thing that root without native calls has of its own: owners are set, and the umask is the process's.
+  if (file === 'apply.test.js' || file === 'attacks.test.js') test(`${file} as ourselves without native calls`, { timeoutMs: 120_000 }, t => {
     assert.ok(runAs(file, t.dir, {}, { LAYERSTACK_NO_NATIVE: '1' }).passed >= Math.min(least, 3) - 2)
   })
 }

@@ -4,6 +4,7 @@
 
 import type fs from 'node:fs'
 import { StorageError } from '../errors.ts'
+import { baseOf, childPath, parentOf } from '../fs/rooted.ts'
 import { getXattr } from '../sys/xattr.ts'
 
 export const whiteoutPrefix = Buffer.from('.wh.')
@@ -35,6 +36,13 @@ export function parseMark(base: Buffer): Mark {
   return { kind: 'whiteout', of }
 }
 const dot = Buffer.from('.'), dotdot = Buffer.from('..')
+
+/** The name that marks `name` as deleted: `a/b` → `a/.wh.b`. */
+export function markName(name: Buffer): Buffer {
+  const parent = parentOf(name)
+  const base = Buffer.concat([whiteoutPrefix, baseOf(name)])
+  return parent.length === 0 ? base : childPath(parent, base)
+}
 
 /** Is the name below aufs' pseudo-link directory at the root of the layer? */
 export function inPlinkDirectory(name: Buffer): boolean {

@@ -123,11 +123,11 @@ test('a tree that changes while it is read gives whole archives', { timeoutMs: 6
   t.defer(() => new Promise(resolve => { child.once('exit', resolve); child.kill('SIGKILL') }))
   await new Promise(resolve => child.once('message', resolve))
   let vanished = 0, entries = 0
-  for (let i = 0; i < 60; i++) {
+  for (let i = 0; i < 25; i++) {
     const { tar, skipped, entries: written } = await layerBytes(dir, i % 2 === 0 ? undefined : t.dir, none)
     assert.is((await entriesOf(tar)).length, written)
     vanished += skipped.length
     entries += written
   }
-  assert.ok(entries > 500 && vanished < entries, `${entries} entries, ${vanished} vanished`)
+  assert.ok(entries > 200 && vanished < entries, `${entries} entries, ${vanished} vanished`)
 })

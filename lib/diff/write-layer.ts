@@ -5,7 +5,7 @@
 // Files with large holes are written as PAX 1.0 sparse (see `sparse`); dockerd reads those, but cannot write such a layer out again.
 
 import fs from 'node:fs'
-import { baseOf, childPath, parentOf } from '../fs/rooted.ts'
+import { baseOf } from '../fs/rooted.ts'
 import { dataRanges, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG } from '../sys/files.ts'
 import type { DataRange } from '../sys/files.ts'
 import { TarWriter } from '../tar/writer.ts'
@@ -13,7 +13,7 @@ import type { EntryType, TarHeader } from '../tar/types.ts'
 import type { Skipped } from './entry-metadata.ts'
 import { compareTrees, statOf, vanished, xattrsOf } from './compare.ts'
 import type { TreeNode, TreeSpec } from './tree-view.ts'
-import { whiteoutPrefix } from './whiteouts.ts'
+import { markName, whiteoutPrefix } from './whiteouts.ts'
 
 export interface WriteOptions {
   /**
@@ -66,9 +66,7 @@ class LayerWriter {
   }
 
   whiteout(name: Buffer): void {
-    const parent = parentOf(name)
-    const mark = Buffer.concat([whiteoutPrefix, baseOf(name)])
-    this.#put({ ...plain, name: parent.length === 0 ? mark : childPath(parent, mark), type: 'file', mode: 0o600 })
+    this.#put({ ...plain, name: markName(name), type: 'file', mode: 0o600 })
     this.#tar.end()
   }
 

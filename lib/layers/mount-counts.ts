@@ -23,7 +23,7 @@ function once(read: () => string): () => string {
   return () => known ??= read()
 }
 
-const bootId = once(() => {
+export const bootId = once(() => {
   try {
     return fs.readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
   } catch (error) {
@@ -56,7 +56,7 @@ export class MountCounts {
   }
 
   /**
-   * Give a hold back, this process's own first, and run `whenLast` if it was the last.
+   * Give back one of this process's own holds, or a persistent one, and run `whenLast` if it was the last.
    * @throws FAILED_PRECONDITION when there is none to give back
    */
   async drop(id: LayerId, persistent: boolean, whenLast: () => void): Promise<void> {

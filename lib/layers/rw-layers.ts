@@ -48,6 +48,11 @@ export interface RemoveRwOptions {
    * when the folder has gone, and stays when the folder is there.
    */
   readonly record?: string
+  /**
+   * Asked when the layer has vanished: does something refer to its parent that will release it? Spares a look at all that refers to layers; without it,
+   * or when it says no, the parent goes as far as nobody needs it.
+   */
+  readonly parentIsKept?: () => Promise<boolean>
 }
 
 export class RwLayers {
@@ -239,7 +244,7 @@ export class RwLayers {
     if (files === undefined && options.record === undefined) return
     const ids = files === undefined ? [] : [files.mountId, ...(files.initId === undefined ? [] : [files.initId])]
     await this.#layers.run('remove-container', async operation => {
-      const vanish = (): Promise<void> => this.#layers.locked(async () => this.#vanish(operation, name, ids, options.record))
+      const vanish = (): Promise<void> => this.#layers.locked(async () => this.#vanish(operation, name, ids, files?.parent, options.record))
       if (files === undefined) return await vanish()
       // With the counts locked until it has vanished: nobody can mount it meanwhile.
       await this.#counts.clear(files.mountId, async holders => {
@@ -249,16 +254,17 @@ export class RwLayers {
         this.#takeDown(files.mountId)
         await vanish()
       })
+      if (files.parent !== undefined && await options.parentIsKept?.() === true) operation.spared.add(files.parent)
     })
   }
 
-  #vanish(operation: RunningOperation, name: string, ids: readonly LayerId[], record: string | undefined): void {
+  #vanish(operation: RunningOperation, name: string, ids: readonly LayerId[], parent: ChainId | undefined, record: string | undefined): void {
     const { root } = this.#layers
     const doomed = path.join(layerDb.tmp(root), `removing-${randomBytes(8).toString('hex')}`)
     // Beside it, as it may be a file system of its own; dockerd takes no folder of this name for a container.
     const doomedRecord = record === undefined ? undefined : path.join(path.dirname(record), `.gone-${path.basename(record)}`)
     operation.intent.noteAll([
-      ...ids.map(id => ['layer', id] as const), ['path', doomed],
+      ...ids.map(id => ['layer', id] as const), ['path', doomed], ...(parent === undefined ? [] : [['freed', parent] as const]),
       ...(doomedRecord === undefined ? [] : [['path', doomedRecord] as const, ['container', `${name} ${record}`] as const]),
     ])
     const sync = root.durability !== 'none'

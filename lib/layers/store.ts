@@ -35,6 +35,8 @@ export class RunningOperation implements Operation {
   /** Of the driver layers that the intent names, those that the catalogue now has, and those that it no longer has: known without a look. */
   readonly kept = new Set<LayerId>()
   readonly dropped = new Set<LayerId>()
+  /** Of the layers that it let go, those that are known to have another user. */
+  readonly spared = new Set<ChainId>()
   readonly #lock: StoreLock
 
   constructor(name: string, signal: AbortSignal | undefined, intent: Intent, lock: StoreLock) {
@@ -131,7 +133,7 @@ export class DiskLayerStore implements LayerStore {
       await attempt(() => this.driver.remove(id))
     }
     if (failures.length > 0) throw failures[0]
-    const left = [...record.published, ...record.freed].filter(id => fs.existsSync(layerDb.layer(this.root, id)))
+    const left = [...record.published, ...record.freed].filter(id => known?.spared.has(id) !== true && fs.existsSync(layerDb.layer(this.root, id)))
     if (left.length === 0) return
     const referred = await this.#lock.run(() => referredLayers(this.root, this.#references))
     for (const chainId of left.reverse()) if (!referred.has(chainId)) await this.#release(chainId, record.name)
