@@ -1,5 +1,9 @@
 // The public entry: re-exports, and `open` with the built-in drivers bound to it.
 
+import aufs from '../drivers/aufs/index.ts'
+import btrfs from '../drivers/btrfs/index.ts'
+import fuseOverlayfs from '../drivers/fuse-overlayfs/index.ts'
+import overlay from '../drivers/overlay/index.ts'
 import overlay2 from '../drivers/overlay2/index.ts'
 import vfs from '../drivers/vfs/index.ts'
 import type { DriverModule } from './driver.ts'
@@ -17,18 +21,32 @@ export type { ChainId, Digest, LayerId } from './ids.ts'
 export { readTar } from './tar/read-tar.ts'
 export type { TarEntry } from './tar/read-tar.ts'
 export type { SparseRegion, TarHeader, TarLimits } from './tar/types.ts'
-export type { CommitOptions, CommitResult, ContainerConfig, ContainerRecord, ContainerStore, CreateContainerOptions, MountedContainer } from './containers/index.ts'
+export type { CommitOptions, CommitResult, ContainerConfig, ContainerMountOptions, ContainerMounts, ContainerRecord, ContainerStore, CreateContainerOptions, MountedContainer, MountPointRecord, PreparedMounts, SpecOptions } from './containers/index.ts'
 export type { ImageStore } from './images/index.ts'
 export type { Durability, Layer, LayerStore } from './layers/index.ts'
 export { parseFilters, Snapshotter } from './snapshots/index.ts'
 export type { CommitSnapshotOptions, SnapshotFilter, SnapshotInfo, SnapshotKind, SnapshotOptions, WalkOptions } from './snapshots/index.ts'
+export { serveVolumes } from './serve/volumes/index.ts'
+export type { ServeVolumesOptions, VolumeServer } from './serve/volumes/index.ts'
 export { performMount, unmount } from './sys/mount.ts'
 export { defaultRoot, Storage } from './storage.ts'
-export type { OpenOptions, StorageInfo } from './storage.ts'
+export type { MigrateStorageOptions, OpenOptions, StorageInfo } from './storage.ts'
+export type { MigrateProgress, MigrateResult } from './check/migrate.ts'
+export {
+  checkVolumeName, formatMountFlag, formatVolumeFlag, mergeTmpfsOptions, mountPointOf, parseMountFlag, parseVolumeFlag, parseVolumePoint, parseVolumesFrom,
+  resolveVolumeFlag, splitVolumeFlag, tmpfsData, validateMount, VolumeStore,
+} from './volumes/index.ts'
+export type {
+  BindOptions, CreateVolumeOptions, DriverConfig, DriverVolume, HoldOptions, ImageOptions, MountedVolume, MountFlagOptions, MountPoint, MountSpec, Propagation,
+  PruneVolumesOptions, TmpfsOptions, ValidateMountOptions, Volume, VolumeDriver, VolumeFilters, VolumeFlagOptions, VolumeInspect, VolumeOptions,
+} from './volumes/index.ts'
 export type { ContainerUsage, DiskUsage, ImageUsage, UsageRow } from './usage.ts'
 
 /** The drivers that come with the package, by name. */
-export const drivers: Readonly<Record<'overlay2' | 'vfs', DriverModule>> = { overlay2: overlay2 as DriverModule, vfs: vfs as DriverModule }
+export const drivers: Readonly<Record<'overlay2' | 'fuse-overlayfs' | 'btrfs' | 'aufs' | 'overlay' | 'vfs', DriverModule>> = {
+  overlay2: overlay2 as DriverModule, 'fuse-overlayfs': fuseOverlayfs as DriverModule, btrfs: btrfs as DriverModule,
+  aufs: aufs as DriverModule, overlay: overlay as DriverModule, vfs: vfs as DriverModule,
+}
 
 /**
  * Open a data root. `await using storage = await open({ root: '/var/lib/layerstack' })`.

@@ -11,13 +11,9 @@ export const driverPriority: readonly string[] = ['overlay2', 'fuse-overlayfs', 
 
 /** Drivers that exist in the field and not here, and what to use instead. */
 const absentHints: Readonly<Record<string, string>> = {
-  overlay: 'use overlay2, which replaced it',
   devicemapper: 'use overlay2; Docker removed devicemapper in 25.0',
   windowsfilter: 'layerstack runs on Linux; use overlay2',
-  zfs: 'use overlay2, or vfs where nothing else works',
-  btrfs: 'use overlay2, or vfs where nothing else works',
-  aufs: 'use overlay2, which is in the kernel',
-  'fuse-overlayfs': 'use overlay2, or vfs without privileges',
+  zfs: 'use overlay2, or btrfs for snapshots',
 }
 
 export interface DriverChoice {
@@ -25,9 +21,11 @@ export interface DriverChoice {
   readonly module: DriverModule
   /** Why this one, as a sentence. */
   readonly reason: string
-  /** The others, and why not they. */
-  readonly others: readonly { readonly name: string; readonly reason: string }[]
+  /** The others, and why not they. They are tried when asked for: a store that is opened does not wait for it. */
+  others(): Promise<readonly OtherDriver[]>
 }
+
+export interface OtherDriver { readonly name: string; readonly reason: string }
 
 export interface SelectOptions {
   readonly root: string
@@ -36,6 +34,8 @@ export interface SelectOptions {
   readonly driver?: string | undefined
   /** The environment's DOCKER_DRIVER. It wins over nothing but the automatic choice. */
   readonly environment?: string | undefined
+  /** What a daemon.json names, which comes after the environment, as in dockerd. */
+  readonly configured?: string | undefined
   /** Nothing is tried, as trying writes: the root tells which driver it belongs to. Default false. */
   readonly readOnly?: boolean
 }
@@ -44,12 +44,12 @@ export interface SelectOptions {
 export async function selectDriver(options: SelectOptions): Promise<DriverChoice> {
   const byName = new Map(options.modules.map(module => [module.name, module]))
   const home = (name: string): string => path.join(options.root, name)
-  const asked = options.driver ?? options.environment
+  const asked = options.driver ?? (options.environment || options.configured)
   if (asked !== undefined && asked !== '') {
     const module = byName.get(asked) ?? absent(asked)
     if (options.readOnly !== true) await mustWork(module, home(asked))
-    const reason = options.driver === undefined ? `the environment variable DOCKER_DRIVER names ${asked}` : `${asked} was asked for`
-    return { name: asked, module, reason, others: await reasonsAgainst(options, home, asked) }
+    const reason = options.driver !== undefined ? `${asked} was asked for` : options.environment ? `the environment variable DOCKER_DRIVER names ${asked}` : `the daemon.json names ${asked}`
+    return { name: asked, module, reason, others: () => reasonsAgainst(options, home, asked) }
   }
 
   const order = [...driverPriority, ...byName.keys()].filter((name, i, all) => all.indexOf(name) === i)
@@ -63,15 +63,15 @@ export async function selectDriver(options: SelectOptions): Promise<DriverChoice
   if (before !== undefined) {
     const module = byName.get(before) ?? absent(before)
     if (options.readOnly !== true) await mustWork(module, home(before))
-    return { name: before, module, reason: `${home(before)} holds layers already`, others: await reasonsAgainst(options, home, before) }
+    return { name: before, module, reason: `${home(before)} holds layers already`, others: () => reasonsAgainst(options, home, before) }
   }
   if (options.readOnly === true) {
     const module = isUsed(home('vfs')) ? byName.get('vfs') : undefined
     if (module === undefined) throw new StorageError('NOT_FOUND', `${options.root} holds no layers of any driver`, { op: 'open', path: options.root, hint: 'open it for writing once, or name the driver' })
-    return { name: 'vfs', module, reason: `${home('vfs')} is the only one that holds layers`, others: await reasonsAgainst(options, home, 'vfs') }
+    return { name: 'vfs', module, reason: `${home('vfs')} is the only one that holds layers`, others: () => reasonsAgainst(options, home, 'vfs') }
   }
 
-  const others: { name: string; reason: string }[] = []
+  const others: OtherDriver[] = []
   for (const name of order) {
     const module = byName.get(name)
     if (module === undefined) continue
@@ -80,7 +80,7 @@ export async function selectDriver(options: SelectOptions): Promise<DriverChoice
     const passed = order.slice(order.indexOf(name) + 1).filter(other => byName.has(other))
     return {
       name, module, reason: others.length === 0 ? `${name} is the first choice and works here` : `${name} is the first that works here`,
-      others: [...others, ...passed.map(other => ({ name: other, reason: `${name} comes first` }))],
+      others: async () => [...others, ...passed.map(other => ({ name: other, reason: `${name} comes first` }))],
     }
   }
   throw new StorageError('NOT_SUPPORTED', `no supported storage driver found: ${others.map(({ name, reason }) => `${name}: ${reason}`).join('; ')}`, { op: 'open', path: options.root })
@@ -97,8 +97,8 @@ async function mustWork(module: DriverModule, home: string): Promise<void> {
   if (!probe.ok) throw new StorageError(probe.code satisfies ProbeFailure, `${module.name}: ${probe.reason}`, { driver: module.name, path: home, hint: probe.hint })
 }
 
-async function reasonsAgainst({ modules, readOnly }: SelectOptions, home: (name: string) => string, chosen: string): Promise<{ name: string; reason: string }[]> {
-  const others: { name: string; reason: string }[] = []
+async function reasonsAgainst({ modules, readOnly }: SelectOptions, home: (name: string) => string, chosen: string): Promise<OtherDriver[]> {
+  const others: OtherDriver[] = []
   for (const module of modules) {
     if (module.name === chosen) continue
     if (readOnly === true) { others.push({ name: module.name, reason: 'not tried, as the root is open read-only' }); continue }

@@ -6,8 +6,11 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { migrate } from './check/migrate.ts'
+import type { MigrateOptions, MigrateResult, MigrateSide } from './check/migrate.ts'
 import { ContainerStore } from './containers/index.ts'
 import type { Driver, DriverModule, StatusEntry } from './driver.ts'
+import { readDaemonConfig } from './daemon-config.ts'
 import { asStorageError, StorageError } from './errors.ts'
 import { makeDirectories } from './fs/make-directories.ts'
 import { openImageStore } from './images/index.ts'
@@ -28,8 +31,10 @@ import type { DiskUsage } from './usage.ts'
 export interface OpenOptions {
   /** The data root, in Docker's layout; made when missing. Default: `defaultRoot()`. */
   readonly root?: string
-  /** A driver by name. Default: the environment's DOCKER_DRIVER, else chosen by what the root holds and the host can do. */
+  /** A driver by name. Default: the environment's DOCKER_DRIVER, the `config`'s, else chosen by what the root holds and the host can do. */
   readonly driver?: string
+  /** A daemon.json, whose data-root, storage-driver and storage-opts stand in for what is not given here. */
+  readonly config?: string
   /** `--storage-opt` pairs, e.g. `overlay2.size=10G`. */
   readonly storageOptions?: readonly string[]
   /** Change nothing, and roll nothing back. Default false; true whatever is asked while a dockerd uses the root. */
@@ -81,12 +86,14 @@ export class Storage implements AsyncDisposable {
   /** containerd's model: keyed snapshots on image layers or on each other. Loads its catalogue on first use. */
   readonly snapshots: Snapshotter
   readonly volumes: VolumeStore
+  readonly #open: StorageParts['open']
   readonly #dataRoot: DataRoot
   readonly #choice: DriverChoice
   readonly #readOnlyReason: string | undefined
   #closed = false
 
   constructor(parts: StorageParts) {
+    this.#open = parts.open
     this.root = parts.dataRoot.path
     this.driver = parts.driver
     this.layers = parts.layers
@@ -105,7 +112,7 @@ export class Storage implements AsyncDisposable {
     let layers = 0
     for await (const _ of this.layers.list(() => undefined)) layers++
     return {
-      root: this.root, driver: this.driver.name, reason: this.#choice.reason, others: this.#choice.others, status: await this.driver.status(),
+      root: this.root, driver: this.driver.name, reason: this.#choice.reason, others: await this.#choice.others(), status: await this.driver.status(),
       readOnly: this.readOnly, ...(this.#readOnlyReason === undefined ? {} : { readOnlyReason: this.#readOnlyReason }),
       durability: this.#dataRoot.durability, images: (await this.images.ids()).length, containers: this.containers.list().length, layers,
       threads: maxThreads, ...(nativeReason === undefined ? {} : { nativeReason }), jailed: privileges().chroot,
@@ -116,6 +123,30 @@ export class Storage implements AsyncDisposable {
   /** Disk use by images, containers and layers, shared bytes counted once. */
   diskUsage(): Promise<DiskUsage> {
     return diskUsage(this)
+  }
+
+  /**
+   * Move images, names, history and container layers to another driver, chain ids kept, everything verified through tar-split before the old side is dropped; then
+   * this storage is closed. Stopped or killed at any point nothing is lost: call it again. Snapshots are not moved.
+   * @throws INVALID_ARGUMENT, FAILED_PRECONDITION (a dockerd runs, snapshots), IN_USE (a mounted or running container), and what opening the new driver throws
+   */
+  async migrate(options: MigrateStorageOptions): Promise<MigrateResult> {
+    const { to, rootTo, storageOptions, ...rest } = options
+    const rootPath = rootTo === undefined ? this.root : path.resolve(rootTo)
+    if (to === this.driver.name && rootPath === this.root) throw new StorageError('INVALID_ARGUMENT', `cannot migrate from ${to} to itself`, { op: 'migrate', driver: to, hint: 'name another driver, or another data root' })
+    if (await dockerdHolds(this.root)) throw new StorageError('FAILED_PRECONDITION', `cannot migrate: a running dockerd uses ${this.root}`, { op: 'migrate', path: this.root, hint: 'stop dockerd first' })
+    for (const { name } of this.snapshots.walkSync()) {
+      throw new StorageError('FAILED_PRECONDITION', `cannot migrate: there are snapshots, such as ${name}, and they are not moved`, { op: 'migrate', key: name, hint: 'remove them first' })
+    }
+    const { config: _, ...same } = this.#open
+    const target = await openStorage({ ...same, root: rootPath, driver: to, readOnly: false, storageOptions: storageOptions ?? [], durability: this.#dataRoot.durability })
+    try {
+      const result = await migrate(sideOf(this, this.#dataRoot), sideOf(target, target.#dataRoot), rest)
+      if (result.dropped) await this.close()
+      return result
+    } finally {
+      await target.close()
+    }
   }
 
   /** Idempotent. Mounts that are held stay until they are unmounted or the process ends. */
@@ -131,7 +162,17 @@ export class Storage implements AsyncDisposable {
   }
 }
 
+export interface MigrateStorageOptions extends MigrateOptions {
+  /** The driver to move to. */
+  readonly to: string
+  /** The data root to move to; volumes stay where they are. Default: this one. */
+  readonly rootTo?: string
+  /** `--storage-opt` pairs of the new driver. */
+  readonly storageOptions?: readonly string[]
+}
+
 interface StorageParts {
+  readonly open: OpenOptions & { readonly drivers: readonly DriverModule[] }
   readonly dataRoot: DataRoot
   readonly driver: Driver
   readonly layers: DiskLayerStore
@@ -143,13 +184,19 @@ interface StorageParts {
   readonly readOnlyReason: string | undefined
 }
 
+function sideOf({ layers, images, containers }: Storage, root: DataRoot): MigrateSide {
+  return { root, layers, images, containers }
+}
+
 /** `open` with the drivers given; lib/index.ts binds the built-in ones. */
 export async function openStorage(options: OpenOptions & { readonly drivers: readonly DriverModule[] }): Promise<Storage> {
-  const root = prepareRoot(options.root ?? defaultRoot(), options.readOnly === true)
+  const config = options.config === undefined ? {} : readDaemonConfig(options.config)
+  const root = prepareRoot(options.root ?? config.root ?? defaultRoot(), options.readOnly === true)
   const readOnlyReason = await dockerdHolds(root) ? 'a running dockerd holds the lock on volumes/metadata.db' : options.readOnly === true ? 'asked for' : undefined
   const readOnly = readOnlyReason !== undefined
-  const choice = await selectDriver({ root, modules: options.drivers, driver: options.driver, environment: process.env['DOCKER_DRIVER'], readOnly })
-  const pairs = options.storageOptions ?? []
+  const choice = await selectDriver({ root, modules: options.drivers, driver: options.driver, environment: process.env['DOCKER_DRIVER'], configured: config.driver, readOnly })
+  // The file's options are for the driver that it names.
+  const pairs = [...(config.driver === undefined || config.driver === choice.name ? config.storageOptions ?? [] : []), ...options.storageOptions ?? []]
   const driver = await choice.module.open({ home: path.join(root, choice.name), options: choice.module.parseOptions(pairs), readOnly })
   try {
     const dataRoot: DataRoot = { path: root, driverName: choice.name, readOnly, durability: options.durability ?? 'full' }
@@ -164,7 +211,7 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
       await volumes.recover()
     }
     await snapshots.recover()
-    return new Storage({ dataRoot, driver, layers, images, containers, snapshots, volumes, choice, readOnlyReason })
+    return new Storage({ open: options, dataRoot, driver, layers, images, containers, snapshots, volumes, choice, readOnlyReason })
   } catch (error) {
     await driver.close()
     throw error

@@ -15,13 +15,17 @@ export const supportsHere: Supports = {
   maxDepth: Number.MAX_SAFE_INTEGER, quota: true, ownership: true,
 }
 
-/** Never throws: see DriverModule.probe. */
+const passed = new Set<string>()
+
+/** Never throws: see DriverModule.probe. Three transactions, so a file system that passed is not asked again. */
 export async function probe(home: string): Promise<ProbeResult> {
   if (nativeReason !== undefined) return no('PREREQUISITE_MISSING', `btrfs needs native calls: ${nativeReason}`, 'install the optional package koffi')
   if (!privileges().mount || privileges().userNamespace) return no('PREREQUISITE_MISSING', 'btrfs needs CAP_SYS_ADMIN in the initial user namespace to remove subvolumes and to search trees', 'run as root, or use another driver')
   const base = nearestExisting(home)
   const fileSystem = fileSystemName(base)
   if (fileSystem !== 'btrfs') return no('PREREQUISITE_MISSING', `${base} lies on ${fileSystem}, not on btrfs`, 'put the data root on a btrfs file system, or use overlay2')
+  const key = String(fs.statSync(base, { bigint: true }).dev)
+  if (passed.has(key)) return { ok: true, supports: supportsHere }
   let dir: string
   try {
     dir = fs.mkdtempSync(path.join(base, '.btrfs-probe-'))
@@ -36,6 +40,7 @@ export async function probe(home: string): Promise<ProbeResult> {
     snapshotSubvolume(one, two)
     made.push(two)
     subvolumeInfo(two)
+    passed.add(key)
     return { ok: true, supports: supportsHere }
   } catch (error) {
     return no('NOT_SUPPORTED', `btrfs cannot be used in ${base}: ${(error as Error).message}`, 'Linux 5.7 or later is needed')

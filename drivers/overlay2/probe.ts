@@ -53,11 +53,11 @@ export function examine(home: string): Examined {
   if (!privileges().mount) return no('PREREQUISITE_MISSING', 'overlay2 needs CAP_SYS_ADMIN to mount', 'run as root, or use the vfs driver')
   const base = nearestExisting(home)
   const key = `${fs.statSync(base, { bigint: true }).dev}`
+  for (const place of new Set([base, path.dirname(path.resolve(home))])) clearLeftovers(place)
   const before = known.get(key)
   if (before !== undefined) return before
   let dir: string
   try {
-    for (const place of new Set([base, path.dirname(path.resolve(home))])) clearLeftovers(place)
     dir = fs.mkdtempSync(path.join(base, `${probePrefix}${processIdentity(process.pid)?.replace(' ', '-')}-`))
   } catch (error) {
     return no('PREREQUISITE_MISSING', `overlay2 cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
@@ -78,12 +78,23 @@ const probePrefix = '.overlay2-probe-'
 
 /** What a process that was killed while it probed has left, mounted or not. The name tells whose it is. */
 function clearLeftovers(place: string): void {
-  if (!fs.existsSync(place)) return
-  for (const name of fs.readdirSync(place)) {
+  let names: string[]
+  try {
+    names = fs.readdirSync(place)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'EACCES')) return
+    throw error
+  }
+  for (const name of names) {
     const owner = /^(\d+)-(\d+)-/.exec(name.startsWith(probePrefix) ? name.slice(probePrefix.length) : '')
     if (owner === null || isAlive(`${owner[1]} ${owner[2]}`)) continue
-    unmount(path.join(place, name, 'merged'))
-    fs.rmSync(path.join(place, name), { recursive: true, force: true })
+    try {
+      unmount(path.join(place, name, 'merged'))
+      fs.rmSync(path.join(place, name), { recursive: true, force: true })
+    } catch (error) {
+      // Another process clears it at this moment, or nothing can be written here, which the probe is about to find out.
+      if (!isErrno(error, 'ENOTEMPTY', 'EBUSY', 'EROFS')) throw error
+    }
   }
 }
 

@@ -56,11 +56,32 @@ const groups: Readonly<Record<string, Group>> = {
       export: { summary: 'Write a container\'s file system as a tar', load: () => import('./container/export.ts') },
       rm: { summary: 'Remove containers', aliases: ['remove'], load: () => import('./container/rm.ts') },
       inspect: { summary: 'Show all about containers, as JSON', load: () => import('./container/inspect.ts') },
+      spec: { summary: 'Write an OCI bundle that a runtime such as runc starts', load: () => import('./container/spec.ts') },
     },
   },
+  volume: {
+    summary: 'Make and manage volumes',
+    commands: {
+      create: { summary: 'Create a volume', load: () => import('./volume/create.ts') },
+      ls: { summary: 'List volumes', aliases: ['list'], load: () => import('./volume/ls.ts') },
+      inspect: { summary: 'Show all about volumes, as JSON', load: () => import('./volume/inspect.ts') },
+      rm: { summary: 'Remove volumes', aliases: ['remove'], load: () => import('./volume/rm.ts') },
+      prune: { summary: 'Remove volumes that nobody uses', load: () => import('./volume/prune.ts') },
+      export: { summary: 'Write a volume as a tar', load: () => import('./volume/export.ts') },
+      import: { summary: 'Make a volume of a tar', load: () => import('./volume/import.ts') },
+      clone: { summary: 'Make a volume as another is now', load: () => import('./volume/clone.ts') },
+    },
+  },
+  serve: {
+    summary: 'Offer the store to engines',
+    commands: { volumes: { summary: 'Serve Docker\'s volume plugin protocol', load: () => import('./serve/volumes.ts') } },
+  },
   system: {
-    summary: 'Look at the whole store',
-    commands: { df: { summary: 'Show disk usage', load: () => import('./system/df.ts') } },
+    summary: 'Look at and move the whole store',
+    commands: {
+      df: { summary: 'Show disk usage', load: () => import('./system/df.ts') },
+      migrate: { summary: 'Move everything to another storage driver', load: () => import('./system/migrate.ts') },
+    },
   },
 }
 
@@ -118,14 +139,19 @@ function globalOptions(command: Command, hidden: boolean): void {
   for (const option of [
     new Option('--root <dir>', 'the data root (default: $LAYERSTACK_ROOT, else /var/lib/layerstack for root and $XDG_DATA_HOME/layerstack for others)'),
     new Option('--driver <name>', 'the storage driver (default: what the root holds, else the first that works)'),
+    new Option('--config <file>', 'a daemon.json, whose data-root, storage-driver and storage-opts stand in for what is not given'),
     new Option('--durability <how>', 'what is synced to disk: full, metadata or none (default: full)').choices(['full', 'metadata', 'none']),
     new Option('--json', 'print one JSON value and nothing else'),
-  ]) command.addOption(hidden ? option.hideHelp() : option)
+  ]) {
+    // A command's own option of the name goes first, as `volume create --driver`; the global one then stands before the command's name only.
+    if (!command.options.some(own => own.long === option.long)) command.addOption(hidden ? option.hideHelp() : option)
+  }
 }
 
 function ownGlobals(command: Command): GlobalOptions {
-  const { root, driver, durability, json } = command.opts<GlobalOptions>()
-  return Object.fromEntries(Object.entries({ root, driver, durability, json }).filter(([, value]) => value !== undefined))
+  const globals = new Set(command.options.filter(option => option.hidden).map(option => option.attributeName()))
+  const { root, driver, config, durability, json } = command.opts<GlobalOptions>()
+  return Object.fromEntries(Object.entries({ root, driver, config, durability, json }).filter(([name, value]) => value !== undefined && globals.has(name)))
 }
 
 function pathOf(command: Command): string {

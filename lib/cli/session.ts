@@ -10,6 +10,7 @@ import { printable } from './units.ts'
 export interface GlobalOptions {
   readonly root?: string
   readonly driver?: string
+  readonly config?: string
   readonly durability?: Durability
   readonly json?: boolean
   readonly storageOpt?: readonly string[]
@@ -63,9 +64,10 @@ export class Session {
 
   async #use(work: (storage: Storage) => Promise<void>, looking: boolean): Promise<void> {
     const { defaultRoot, open } = await import('../index.ts')
-    const { driver, durability, storageOpt } = this.#options
+    const { driver, config, durability, storageOpt } = this.#options
+    const root = this.#options.root ?? (process.env['LAYERSTACK_ROOT'] || (config === undefined ? defaultRoot() : undefined))
     const options = {
-      root: this.#options.root ?? (process.env['LAYERSTACK_ROOT'] || defaultRoot()), ...(driver === undefined ? {} : { driver }),
+      ...(root === undefined ? {} : { root }), ...(config === undefined ? {} : { config }), ...(driver === undefined ? {} : { driver }),
       ...(durability === undefined ? {} : { durability }), ...(storageOpt === undefined ? {} : { storageOptions: storageOpt }),
     }
     let storage: Storage

@@ -314,8 +314,11 @@ export class ContainerStore {
     return { path: mountedAt, unmount, [Symbol.asyncDispose]: unmount }
   }
 
+  /** Give a hold back. The last persistent one ends what `spec` has prepared, too. */
   async unmount(ref: string, options: { readonly persistent?: boolean } = {}): Promise<void> {
-    await this.#rw.unmount(this.get(ref).id, options)
+    const { id } = this.get(ref)
+    await this.#rw.unmount(id, options)
+    if (options.persistent === true && this.#rw.mountCount(id) === 0) await releaseKept(path.join(this.#dir, id), this.#volumes)
   }
 
   /**

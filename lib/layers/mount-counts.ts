@@ -117,7 +117,7 @@ export class MountCounts {
     const holders = decode(text)
     // Mounts end with the boot, and so does every hold on them. The file is not synced: what a power cut spoilt is of an earlier boot, too.
     if (holders?.boot !== boot) return { boot, ...none }
-    return { ...holders, processes: Object.fromEntries(Object.entries(holders.processes).filter(([who]) => isAlive(who))) }
+    return { ...holders, processes: Object.fromEntries(Object.entries(holders.processes).filter(([who]) => who === identity() || isAlive(who))) }
   }
 }
 

@@ -7,7 +7,7 @@ import path from 'node:path'
 import { changesOf, packNames } from '../diff/index.ts'
 import type { TreeSpec } from '../diff/index.ts'
 import { jobsModule } from '../diff/jobs.ts'
-import type { SeedArguments, SeedEntry, WriteArguments, WriteOutcome } from '../diff/jobs.ts'
+import type { ApplyArguments, SeedArguments, SeedEntry, WriteArguments, WriteOutcome } from '../diff/jobs.ts'
 import type { WriteOptions } from '../diff/write-layer.ts'
 import type { Change, Driver, LayerContent, Mount, Usage } from '../driver.ts'
 import { StorageError } from '../errors.ts'
@@ -36,6 +36,8 @@ const initEntries: readonly SeedEntry[] = [
 export interface CreateRwOptions {
   readonly parent?: ChainId
   readonly storageOptions?: Readonly<Record<string, string>>
+  /** What it holds, as tars against its parent and against its init layer, when it comes from elsewhere. Default: mount points, and nothing. */
+  readonly content?: { readonly init: AsyncIterable<Uint8Array>; readonly own: AsyncIterable<Uint8Array> }
   /** Make it as a part of an operation that also makes the record that keeps it (see `record` of `remove`). */
   readonly within?: { readonly operation: Operation; readonly record: string }
 }
@@ -105,8 +107,10 @@ export class RwLayers {
         return layer?.cacheId
       })
       await this.#driver.create(initId, { writable: true, ...(parent === undefined ? {} : { parent }) })
-      await this.#seedInit(initId)
+      if (options.content === undefined) await this.#seedInit(initId)
+      else await this.#apply(initId, options.content.init)
       await this.#driver.create(mountId, { writable: true, parent: initId, ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }) })
+      if (options.content !== undefined) await this.#apply(mountId, options.content.own)
       const files = { mountId, initId, ...(options.parent === undefined ? {} : { parent: options.parent }) }
       await this.#layers.locked(async () => {
         mustBeFree()
@@ -118,6 +122,11 @@ export class RwLayers {
     if (options.within === undefined) return await this.#layers.run('create-container', work)
     if (!(options.within.operation instanceof RunningOperation)) throw new TypeError('create needs the operation that it was given')
     return await work(options.within.operation)
+  }
+
+  async #apply(id: LayerId, tar: AsyncIterable<Uint8Array>): Promise<void> {
+    const content = await this.#driver.content(id)
+    await runJob<ApplyArguments, unknown>(jobsModule, 'applyJob', { dir: content.path, ...applyFormat(content) }, { input: tar })
   }
 
   async #seedInit(initId: LayerId): Promise<void> {
@@ -220,7 +229,7 @@ export class RwLayers {
   async #trees(name: string): Promise<{ upper: TreeSpec; lower: TreeSpec | undefined }> {
     const { mountId, initId, parent } = this.get(name)
     const content = await this.#driver.content(mountId)
-    if (content.kind === 'branch') return { upper: treeOf(content), lower: content.lowers.length === 0 ? undefined : lowerOf(content) }
+    // The init layer as it shows, which a branch's lowers are but for the first overlay driver: that has it copied into the container's own.
     const below = initId ?? (parent === undefined ? undefined : (await this.#layers.get(parent)).cacheId)
     return { upper: treeOf(content), lower: below === undefined ? undefined : treeOf(await this.#driver.content(below)) }
   }
@@ -286,7 +295,8 @@ export class RwLayers {
   }
 }
 
-function treeOf(content: LayerContent): TreeSpec {
+/** The tree that a layer shows, parents included. */
+export function treeOf(content: LayerContent): TreeSpec {
   if (content.kind === 'tree') return { layers: [content.path], whiteouts: 'none' }
   return { layers: [content.path, ...content.lowers], whiteouts: content.whiteouts, xattrPrefix: content.xattrPrefix }
 }

@@ -1,16 +1,17 @@
 // Staging: extract layers into new driver layers where nobody sees them, with everything that the catalogue will need in a write-set. Publishing
 // is the store's business.
 
+import { setMaxListeners } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
 import { randomBytes } from 'node:crypto'
 import type { Driver, LayerContent } from '../driver.ts'
 import { jobsModule } from '../diff/jobs.ts'
-import type { ApplyArguments, ApplyOutcome, SettleArguments } from '../diff/jobs.ts'
+import type { ApplyArguments, ApplyOutcome, FileRange, SettleArguments } from '../diff/jobs.ts'
 import { StorageError } from '../errors.ts'
 import { randomId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
-import { runJob } from '../sys/threads.ts'
+import { maxThreads, runJob } from '../sys/threads.ts'
 import { layerDb } from './data-root.ts'
 import type { Intent } from './intents.ts'
 import { tarSplitName } from './layer-files.ts'
@@ -40,21 +41,27 @@ export async function stageLayers(place: StagingPlace, layers: readonly LayerToR
   intent.note('path', staged.map(layer => layer.writeSet))
 
   const stop = new AbortController()
+  // Every layer listens; Node warns from the eleventh on.
+  setMaxListeners(0, stop.signal)
   const onAbort = (): void => stop.abort()
   place.signal?.addEventListener('abort', onAbort, { once: true })
   if (place.signal?.aborted) stop.abort()
   const running: Promise<StagedLayer>[] = []
   try {
-    for (const [i, layer] of layers.entries()) {
+    const start = (i: number): Promise<StagedLayer> => {
+      const work = extract(place, layers[i] as LayerToRegister, staged[i] as Target, firstIndex + i, stop.signal).catch((error: unknown) => { stop.abort(); throw error })
+      work.catch(() => undefined)
+      running[i] = work
+      return work
+    }
+    for (const [i, target] of staged.entries()) {
       if (stop.signal.aborted) break
-      const target = staged[i] as { cacheId: LayerId; writeSet: string }
       const parent = i === 0 ? below : staged[i - 1]?.cacheId
       await driver.create(target.cacheId, parent === undefined ? {} : { parent })
-      const work = extract(place, layer, target, firstIndex + i, stop.signal).catch((error: unknown) => { stop.abort(); throw error })
-      work.catch(() => undefined)
-      running.push(work)
-      if (!driver.supports.independentLayers) await work
+      if (!driver.supports.independentLayers) await start(i)
     }
+    // The longest first: what is short fills the gaps at the end.
+    if (driver.supports.independentLayers) for (const i of [...layers.keys()].sort((a, b) => fileBytes(layers[b]) - fileBytes(layers[a]))) start(i).catch(() => undefined)
     const done = await settleAll(running)
     if (place.signal?.aborted) throw new StorageError('ABORTED', 'extracting layers: aborted', { op: 'register' })
     if (driver.supports.independentLayers) for (const layer of done) await settleImplied(driver, layer)
@@ -68,6 +75,10 @@ export async function stageLayers(place: StagingPlace, layers: readonly LayerToR
   }
 }
 
+function fileBytes(layer: LayerToRegister | undefined): number {
+  return layer !== undefined && 'file' in layer.source ? layer.source.file.length : 0
+}
+
 /** All results, or the first failure that is not merely a consequence of another's abort. */
 async function settleAll<T>(work: readonly Promise<T>[]): Promise<T[]> {
   const results = await Promise.allSettled(work)
@@ -77,19 +88,28 @@ async function settleAll<T>(work: readonly Promise<T>[]): Promise<T[]> {
   return results.map(result => (result as PromiseFulfilledResult<T>).value)
 }
 
-async function extract(place: StagingPlace, layer: LayerToRegister, target: { cacheId: LayerId; writeSet: string }, index: number, signal: AbortSignal): Promise<StagedLayer> {
+interface Target {
+  readonly cacheId: LayerId
+  readonly writeSet: string
+}
+
+/** Below this a second job costs more than it saves. */
+const hashElsewhereBytes = 4 * 1024 * 1024
+
+async function extract(place: StagingPlace, layer: LayerToRegister, target: Target, index: number, signal: AbortSignal): Promise<StagedLayer> {
   const content = await place.driver.content(target.cacheId)
   fs.mkdirSync(target.writeSet, { mode: 0o700 })
   const tarSplitFd = fs.openSync(path.join(target.writeSet, tarSplitName), 'wx', 0o644)
   try {
     fs.fchmodSync(tarSplitFd, 0o644)
-    const args: ApplyArguments = {
-      dir: content.path, tarSplitFd, ...applyFormat(content),
-      ...('file' in layer.source ? { source: layer.source.file } : {}),
-    }
-    const outcome = await runJob<ApplyArguments, ApplyOutcome>(jobsModule, 'applyJob', args, {
+    const file = 'file' in layer.source ? layer.source.file : undefined
+    const hashedElsewhere = file !== undefined && file.length >= hashElsewhereBytes && maxThreads > 1
+    const args: ApplyArguments = { dir: content.path, tarSplitFd, ...applyFormat(content), source: file, hashedElsewhere }
+    const applied = runJob<ApplyArguments, ApplyOutcome>(jobsModule, 'applyJob', args, {
       signal, onProgress: layer.onProgress, input: 'stream' in layer.source ? layer.source.stream : undefined,
     })
+    const hashed = hashedElsewhere ? runJob<FileRange, string>(jobsModule, 'hashJob', file, { signal }) : undefined
+    const outcome = hashed === undefined ? await applied : await withDigest(applied, hashed)
     if (layer.blobDigest !== undefined && layer.blobDigest !== outcome.blobDigest) {
       throw new StorageError('DIGEST_MISMATCH', `layer ${index}: the blob's digest is ${outcome.blobDigest}, and its descriptor says ${layer.blobDigest}`, { op: 'register', ...(layer.label === undefined ? {} : { key: layer.label }) })
     }
@@ -104,6 +124,12 @@ async function extract(place: StagingPlace, layer: LayerToRegister, target: { ca
   } finally {
     fs.closeSync(tarSplitFd)
   }
+}
+
+/** Both are waited for, whichever fails: the descriptors that they use are closed afterwards. */
+async function withDigest(applied: Promise<ApplyOutcome>, hashed: Promise<string>): Promise<ApplyOutcome> {
+  const [outcome, digest] = await settleAll<ApplyOutcome | string>([applied, hashed]) as [ApplyOutcome, string]
+  return { ...outcome, blobDigest: digest, diffId: outcome.diffId === '' ? digest : outcome.diffId }
 }
 
 /** How a layer is laid down in this content. */

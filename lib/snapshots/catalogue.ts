@@ -9,7 +9,7 @@ import type { Usage } from '../driver.ts'
 import { StorageError } from '../errors.ts'
 import { isDigest } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
-import { childKey, decodeRecord, encodeRecord, prefixRange, snapshotKey, trashKey } from './record.ts'
+import { childKey, decodeRecord, encodeRecord, infoBytes, prefixRange, snapshotKey, trashKey } from './record.ts'
 import type { CommitSnapshotOptions, SnapshotRecord } from './types.ts'
 
 const require = createRequire(import.meta.url)
@@ -95,6 +95,12 @@ export class Catalogue {
     return value === undefined ? undefined : decodeRecord(value)
   }
 
+  /** A snapshot's Info as bytes. */
+  findInfo(key: string): Buffer | undefined {
+    const value = this.#fresh(snapshotKey(key))
+    return value === undefined ? undefined : infoBytes(value)
+  }
+
   /** @throws NOT_FOUND */
   get(key: string): SnapshotRecord {
     const record = this.find(key)
@@ -104,11 +110,20 @@ export class Catalogue {
 
   /** All records, read in pages: one that is there all the while comes once; others may or may not. */
   *records(): Generator<SnapshotRecord> {
+    for (const value of this.#values()) yield decodeRecord(value)
+  }
+
+  /** `records`, each one's Info as bytes. */
+  *infoBytes(): Generator<Buffer> {
+    for (const value of this.#values()) yield infoBytes(value)
+  }
+
+  *#values(): Generator<Buffer> {
     let { start, end } = prefixRange('s')
     for (;;) {
       this.#db.resetReadTxn()
       const page = [...this.#db.getRange({ start, end, limit: pageSize })]
-      for (const { value } of page) yield decodeRecord(value)
+      for (const { value } of page) yield value
       const last = page.at(-1)
       if (last === undefined || page.length < pageSize) return
       start = Buffer.concat([last.key, Buffer.from([0])])

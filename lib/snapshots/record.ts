@@ -3,13 +3,12 @@
 import { createHash } from 'node:crypto'
 import { StorageError } from '../errors.ts'
 import type { LayerId } from '../ids.ts'
-import type { SnapshotKind, SnapshotRecord } from './types.ts'
+import { readInfo, text, varint, writeInfo } from './info-codec.ts'
+import type { SnapshotRecord } from './types.ts'
+import { readMessage, Writer } from './wire.ts'
 
 // LMDB takes keys of up to 1,978 bytes; snapshot keys are as long as their maker likes (containerd's may be paths).
 const inlineKeyBytes = 1024
-
-const kindLetters = { active: 'a', view: 'v', committed: 'c' } as const
-const kinds: Readonly<Record<string, SnapshotKind>> = { a: 'active', v: 'view', c: 'committed' }
 
 /** `s`, then `k` and the key itself, or `h` and its digest where it is too long. */
 export function snapshotKey(key: string): Buffer {
@@ -33,32 +32,36 @@ export function prefixRange(prefix: string): { readonly start: Buffer; readonly 
   return { start: Buffer.from(prefix), end: Buffer.concat([Buffer.from(prefix), Buffer.from([0xff])]) }
 }
 
-/** The value of a record, JSON with short names: k kind, i id, o own layer, p parent, r its reference, l labels, c and u times, s usage, n name. */
+/**
+ * The value of a record: the length of our own part in two bytes, that part, then the snapshot's Info as containerd's API has it. Ours: id [1],
+ * own layer [2], the parent's reference [3], usage in bytes [4] and inodes [5], both one too many, so that 0 is "not counted".
+ */
 export function encodeRecord(record: SnapshotRecord): Buffer {
   const { usage } = record
-  return Buffer.from(JSON.stringify({
-    n: record.name, k: kindLetters[record.kind], i: record.id, o: record.ownLayer ? 1 : 0,
-    ...(record.parent === undefined ? {} : { p: record.parent }), r: record.parentRef, l: record.labels,
-    c: String(record.createdNs), u: String(record.updatedNs), ...(usage === undefined ? {} : { s: [usage.sizeBytes, usage.inodes] }),
-  }))
+  const own = new Writer().string(1, record.id).varint(2, record.ownLayer ? 1 : 0).string(3, record.parentRef)
+  if (usage !== undefined) own.varint(4, usage.sizeBytes + 1).varint(5, usage.inodes + 1)
+  const length = Buffer.allocUnsafe(2)
+  length.writeUInt16BE(own.length)
+  return writeInfo(new Writer().raw(length).raw(own.finish()), record).finish()
 }
 
-interface Stored {
-  readonly n: string; readonly k: string; readonly i: LayerId; readonly o: 0 | 1; readonly p?: string; readonly r: string
-  readonly l: Readonly<Record<string, string>>; readonly c: string; readonly u: string; readonly s?: readonly [number, number]
+/** The Info part, not copied. */
+export function infoBytes(value: Uint8Array): Buffer {
+  const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+  return bytes.subarray(2 + bytes.readUInt16BE(0))
 }
 
 /** @throws CORRUPT */
 export function decodeRecord(value: Uint8Array): SnapshotRecord {
   try {
-    const stored = JSON.parse(Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString()) as Stored
-    const kind = kinds[stored.k]
-    if (kind === undefined) throw new TypeError(`no kind ${JSON.stringify(stored.k)}`)
+    const info = infoBytes(value)
+    let id = '', ownLayer = false, parentRef = '', sizeBytes = 0, inodes = 0
+    readMessage(value.subarray(2, value.length - info.length), {
+      1: text(v => { id = v }), 2: varint(reader => { ownLayer = reader.int32() === 1 }), 3: text(v => { parentRef = v }),
+      4: varint(reader => { sizeBytes = Number(reader.int64()) }), 5: varint(reader => { inodes = Number(reader.int64()) }),
+    })
     return {
-      name: stored.n, kind, id: stored.i, ownLayer: stored.o === 1, parentRef: stored.r, labels: stored.l,
-      createdNs: BigInt(stored.c), updatedNs: BigInt(stored.u),
-      ...(stored.p === undefined ? {} : { parent: stored.p }),
-      ...(stored.s === undefined ? {} : { usage: { sizeBytes: stored.s[0], inodes: stored.s[1] } }),
+      ...readInfo(info), id: id as LayerId, ownLayer, parentRef, ...(inodes === 0 ? {} : { usage: { sizeBytes: sizeBytes - 1, inodes: inodes - 1 } }),
     }
   } catch (error) {
     throw new StorageError('CORRUPT', `the snapshot catalogue holds a record that cannot be read: ${(error as Error).message}`, { op: 'snapshots' }, { cause: error })

@@ -15,17 +15,22 @@ import { fileSystemName } from '../sys/statfs.ts'
 import { runJob } from '../sys/threads.ts'
 import { Catalogue, notFound } from './catalogue.ts'
 import { parseFilters } from './filter.ts'
+import { writeInfo } from './info-codec.ts'
 import { checkKey, checkLabels, updateLabels } from './labels.ts'
 import { clearMounts, mountAt } from './mounted.ts'
 import { deadSessions, hasDeadSession, Session } from './session.ts'
-import type { CommitSnapshotOptions, SnapshotInfo, SnapshotOptions, SnapshotRecord, WalkOptions } from './types.ts'
+import type { CommitSnapshotOptions, SnapshotInfo, SnapshotKind, SnapshotOptions, SnapshotRecord, WalkOptions } from './types.ts'
 import { UsageCache } from './usage-cache.ts'
+import { Writer } from './wire.ts'
 
 export interface SnapshotterParts {
   readonly root: DataRoot
   readonly driver: Driver
   readonly layers: DiskLayerStore
 }
+
+/** How long removed snapshots lie before they are deleted, unless cleanup() comes first. */
+const sweepDelayMs = 1000
 
 interface LayerRoot { readonly kind: 'branch' | 'tree'; readonly uid: number; readonly gid: number; readonly mode: number }
 
@@ -41,11 +46,12 @@ export class Snapshotter implements AsyncDisposable {
   readonly #usages: UsageCache
   /** What lies in memory survives no power cut, whatever is synced. */
   readonly #volatile: boolean
+  readonly #described = new Map<LayerId, { readonly kind: SnapshotKind; readonly mounts: readonly Mount[] }>()
   readonly #roots = new Map<LayerId, LayerRoot>()
   #catalogue: Catalogue | undefined
   #session: Session | undefined
   #sweep: Promise<void> = Promise.resolve()
-  #sweepWanted = false
+  #sweepTimer: NodeJS.Timeout | undefined
   #mounted = 0
   #closed = false
 
@@ -179,8 +185,13 @@ export class Snapshotter implements AsyncDisposable {
   }
 
   async #mountsOf(record: SnapshotRecord): Promise<readonly Mount[]> {
-    if (record.ownLayer) return await this.#driver.mounts(record.id, record.kind === 'active' ? 'rw' : 'ro')
-    return await this.#driver.mounts(await this.#parentLayer(record), 'ro')
+    const known = this.#described.get(record.id)
+    if (known?.kind === record.kind) return known.mounts
+    const mounts = await (record.ownLayer ? this.#driver.mounts(record.id, record.kind === 'active' ? 'rw' : 'ro') : this.#driver.mounts(await this.#parentLayer(record), 'ro'))
+    // The same for as long as it is of this kind, and reading them anew costs 30 µs.
+    if (this.#described.size >= 4096) this.#described.clear()
+    this.#described.set(record.id, { kind: record.kind, mounts })
+    return mounts
   }
 
   async #parentLayer({ parentRef }: SnapshotRecord): Promise<LayerId> {
@@ -191,6 +202,11 @@ export class Snapshotter implements AsyncDisposable {
   async stat(key: string): Promise<SnapshotInfo> {
     const record = this.#read()?.find(key)
     return record !== undefined ? infoOf(record) : await this.#imageLayerInfo(key)
+  }
+
+  /** `stat`'s answer as containerd.services.snapshots.v1.Info, which is what the catalogue holds. @throws NOT_FOUND */
+  async statBytes(key: string): Promise<Uint8Array> {
+    return this.#read()?.findInfo(key) ?? writeInfo(new Writer(), await this.#imageLayerInfo(key)).finish()
   }
 
   async #imageLayerInfo(key: string): Promise<SnapshotInfo> {
@@ -249,6 +265,12 @@ export class Snapshotter implements AsyncDisposable {
     }
   }
 
+  /** `walkSync` in the form of `statBytes`; without filters nothing is decoded. */
+  *walkBytes(filters: readonly string[] = []): Generator<Uint8Array> {
+    if (filters.length === 0) yield* this.#read()?.infoBytes() ?? []
+    else for (const info of this.walkSync(filters)) yield writeInfo(new Writer(), info).finish()
+  }
+
   // ---- changing --------------------------------------------------------------------------------------------------------------
 
   /**
@@ -265,15 +287,19 @@ export class Snapshotter implements AsyncDisposable {
   }
 
   /**
-   * Remove a snapshot of any kind. It is gone when this resolves; its directories are deleted afterwards, in the background, and `cleanup()` waits for that.
+   * Remove a snapshot of any kind. It is gone when this resolves; its directories are deleted a second later in the background, or by
+   * `cleanup()`, or by the next process that changes snapshots.
    * An image layer can only be removed when no image uses it.
    * @throws NOT_FOUND, FAILED_PRECONDITION `cannot remove snapshot …: it has a child`
    */
   async remove(key: string): Promise<void> {
     const catalogue = this.#write('remove')
     if (catalogue.find(key) === undefined && this.#isImageLayer(key)) return await this.#removeImageLayer(key as ChainId)
-    this.#usages.forget(catalogue.remove(key).id)
-    this.#startSweep()
+    const { id } = catalogue.remove(key)
+    this.#usages.forget(id)
+    this.#described.delete(id)
+    this.#roots.delete(id)
+    this.#sweepSoon()
   }
 
   async #removeImageLayer(chainId: ChainId): Promise<void> {
@@ -293,14 +319,12 @@ export class Snapshotter implements AsyncDisposable {
     await this.#emptyTrash(catalogue)
   }
 
-  /** Deletes in the background; a failure is cleanup()'s to report. */
-  #startSweep(): void {
-    if (this.#sweepWanted) return
-    this.#sweepWanted = true
-    setImmediate(() => {
-      this.#sweepWanted = false
+  /** Deletes in the background, out of the way of a collector that removes one after the other; a failure is cleanup()'s to report. */
+  #sweepSoon(): void {
+    this.#sweepTimer ??= setTimeout(() => {
+      this.#sweepTimer = undefined
       if (!this.#closed && this.#catalogue !== undefined) this.#emptyTrash(this.#catalogue).catch(() => undefined)
-    })
+    }, sweepDelayMs).unref()
   }
 
   /** One run at a time; each sees what was removed before its turn. */
@@ -372,6 +396,7 @@ export class Snapshotter implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
+    clearTimeout(this.#sweepTimer)
     await this.#usages.close()
     await this.#sweep
     this.#session?.close()
@@ -410,7 +435,10 @@ export class Snapshotter implements AsyncDisposable {
     for (const dir of [this.#dirs.sessions, this.#dirs.mounts]) fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
     const catalogue = Catalogue.open(this.#dirs.own, { sync: this.#sync, readOnly: false })
     if (catalogue === undefined) throw new StorageError('CORRUPT', `the snapshot catalogue ${this.#dirs.own} cannot be opened`, { op, path: this.#dirs.own })
-    return this.#catalogue = catalogue
+    this.#catalogue = catalogue
+    const { layers, images } = catalogue.trash()
+    if (layers.length + images.length > 0) this.#sweepSoon()
+    return catalogue
   }
 
   get #syncsData(): boolean { return this.#root.durability === 'full' && !this.#volatile }

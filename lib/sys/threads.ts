@@ -91,33 +91,30 @@ function revive(error: SerializedError): Error {
 
 const idle: Worker[] = []
 const waiting: ((worker: Worker) => void)[] = []
-let alive = 0
+/** Jobs under way that count; those beyond the limit do not, or two of them could take all threads from the jobs that they wait for. */
+let counted = 0
 
 // A worker inherits node's own arguments, and refuses to start with those that are for a program given as text (node --input-type=module -e).
 const textAt = process.execArgv.findIndex(argument => /^(-e|-p|-pe|--eval|--print)$/.test(argument))
 const threadArguments = process.execArgv.filter((argument, i) => !argument.startsWith('--input-type') && (textAt < 0 || i !== textAt && i !== textAt + 1))
 
 function spawn(): Worker {
-  alive++
   const worker = new Worker(new URL(import.meta.url), { workerData: { layerstackThread: true }, name: 'layerstack', execArgv: threadArguments })
   worker.unref()
   worker.on('error', () => { /* reported to the job by its port; here only so that it is not uncaught */ })
   worker.once('exit', () => {
-    alive--
     const at = idle.indexOf(worker)
     if (at >= 0) idle.splice(at, 1)
-    // Who waits behind a surplus thread is served by those that are left.
-    const next = alive < maxThreads ? waiting.shift() : undefined
-    if (next !== undefined) next(spawn())
   })
   return worker
 }
 
 function acquire(beyondLimit: boolean): Worker | Promise<Worker> {
-  const free = idle.pop()
-  if (free !== undefined) return free
-  if (alive < maxThreads || beyondLimit) return spawn()
-  return new Promise(resolve => waiting.push(resolve))
+  if (!beyondLimit) {
+    if (counted === maxThreads) return new Promise(resolve => waiting.push(resolve))
+    counted++
+  }
+  return idle.pop() ?? spawn()
 }
 
 /** A thread, unless the signal fires before there is one. */
@@ -131,19 +128,24 @@ async function acquireUnless(signal: AbortSignal | undefined, beyondLimit: boole
     void got.then(worker => {
       signal.removeEventListener('abort', onAbort)
       // The place in the queue was kept; its thread goes to the next in line.
-      if (signal.aborted) giveBack(worker)
+      if (signal.aborted) giveBack(worker, false)
       else resolve(worker)
     })
   })
 }
 
-function giveBack(worker: Worker): void {
-  const next = waiting.shift()
-  if (next !== undefined) { next(worker); return }
+/** The end of a job, whose thread may have died. */
+function giveBack(worker: Worker | undefined, beyondLimit: boolean): void {
+  if (!beyondLimit) {
+    const next = waiting.shift()
+    if (next !== undefined) { next(worker ?? idle.pop() ?? spawn()); return }
+    counted--
+  }
+  if (worker === undefined) return
   // An idle thread must not keep the process alive.
   worker.unref()
-  if (alive > maxThreads) { void worker.terminate(); return }
-  idle.push(worker)
+  if (idle.length >= maxThreads) void worker.terminate()
+  else idle.push(worker)
 }
 
 /**
@@ -237,7 +239,7 @@ export async function runJob<A, R>(module: string, name: string, args: A, option
   } finally {
     signal?.removeEventListener('abort', onAbort)
     port1.close()
-    if (!died) giveBack(worker)
+    giveBack(died ? undefined : worker, options.beyondLimit === true)
     // A source that was not read to its end is told so, so that it can close its file.
     // Not awaited: a source that is stuck in next() would hold the caller.
     void Promise.resolve(input?.return?.(undefined)).catch(() => undefined)

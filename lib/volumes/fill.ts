@@ -1,6 +1,6 @@
-// Fills a new, empty volume from what an image has at its place: owner, mode, times, xattrs, links. A volume with anything in it is left alone.
-// A kill leaves it empty or full: the copy is made aside, and becomes the volume by one rename, or, where the volume is a mount, is moved in
-// by names that the next user finishes.
+// Fills an empty volume: from what an image has at its place, from a backup, from another volume. One with anything in it is left alone. A kill
+// leaves it empty or full: the content is made aside, and becomes the volume by one rename, or, where the volume is a mount, is moved in by
+// names that the next user finishes.
 
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
@@ -18,21 +18,28 @@ const filling = '.layerstack-filling', filled = '.layerstack-filled'
 export interface FillOptions {
   /** The volume's data is on disk when it resolves. */
   readonly sync: boolean
-  readonly signal?: AbortSignal | undefined
+}
+
+/** Makes `target`, which does not exist, the directory that the volume shall be: owner, mode, times, xattrs and all it holds. */
+export type Produce = (target: string) => Promise<void>
+
+/** The copy of a directory. */
+export function copyOf(source: string | Buffer, signal?: AbortSignal): Produce {
+  return async target => { await copyTree(source, target, { signal }) }
 }
 
 /**
- * Copy the directory `source` into the volume whose data is `data`, if that is empty. The caller holds the volume's lock. True when it was filled.
+ * Fill the volume whose data is `data`, if that is empty. The caller holds the volume's lock. True when it was filled.
  * `inUse`: somebody else has it mounted, so that the directory itself must stay.
  */
-export async function fillVolume(data: string, source: string | Buffer, options: FillOptions & { readonly inUse: boolean }): Promise<boolean> {
+export async function fillVolume(data: string, produce: Produce, options: FillOptions & { readonly inUse: boolean }): Promise<boolean> {
   await finishFill(data)
   if (fs.readdirSync(data).length > 0) return false
-  if (options.inUse || isMountpoint(data)) return await fillInside(data, source, options)
+  if (options.inUse || isMountpoint(data)) return await fillInside(data, produce, options)
   const dir = path.dirname(data)
   const staged = path.join(dir, `_fill-${randomBytes(6).toString('hex')}`)
   try {
-    await copyTree(source, staged, { signal: options.signal })
+    await produce(staged)
     if (options.sync && nativeReason === undefined) syncFileSystem(staged)
     // rename(2) puts a directory over an empty one in one step, and refuses over one that is not.
     fs.renameSync(staged, data)
@@ -44,10 +51,10 @@ export async function fillVolume(data: string, source: string | Buffer, options:
   }
 }
 
-async function fillInside(data: string, source: string | Buffer, options: FillOptions): Promise<boolean> {
+async function fillInside(data: string, produce: Produce, options: FillOptions): Promise<boolean> {
   const staged = path.join(data, filling)
   try {
-    await copyTree(source, staged, { signal: options.signal })
+    await produce(staged)
     if (options.sync && nativeReason === undefined) syncFileSystem(staged)
   } catch (error) {
     await removeTree(staged)
@@ -60,14 +67,24 @@ async function fillInside(data: string, source: string | Buffer, options: FillOp
 
 /** Is there something for `finishFill`? Asked without the lock: a fill under way looks the same. */
 export function hasUnfinishedFill(data: string): boolean {
-  return fs.readdirSync(path.dirname(data)).some(name => name.startsWith('_fill-')) || fs.existsSync(path.join(data, filling)) || fs.existsSync(path.join(data, filled))
+  return entries(path.dirname(data)).some(name => name.startsWith('_fill-')) || fs.existsSync(path.join(data, filling)) || fs.existsSync(path.join(data, filled))
 }
 
-/** Take up what a killed fill left: an unfinished copy goes, a finished one moves in. */
+/** None of a directory that is gone. */
+function entries(dir: string): string[] {
+  try {
+    return fs.readdirSync(dir)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
+}
+
+/** Take up what a killed fill left: an unfinished copy goes, a finished one moves in. The caller holds the volume's lock. */
 export async function finishFill(data: string): Promise<void> {
-  const aside = fs.readdirSync(path.dirname(data)).filter(name => name.startsWith('_fill-'))
+  const aside = entries(path.dirname(data)).filter(name => name.startsWith('_fill-'))
   for (const name of aside) await removeTree(path.join(path.dirname(data), name))
-  const names = new Set(fs.readdirSync(data))
+  const names = new Set(entries(data))
   if (names.has(filling)) await removeTree(path.join(data, filling))
   if (!names.has(filled)) return
   const from = Buffer.from(path.join(data, filled)), slash = Buffer.from('/')

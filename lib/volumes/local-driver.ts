@@ -9,10 +9,9 @@ import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { parseLayerId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
-import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
 import { MountCounts } from '../layers/mount-counts.ts'
-import { isMountpoint, mountTable, performMount, unmount } from '../sys/mount.ts'
+import { isMountpoint, performMount, unmount } from '../sys/mount.ts'
 import type { DriverVolume, HoldOptions, VolumeDriver } from './driver.ts'
 import { checkLocalOptions, givenOptions, localOptionsOf, maskPassword, mountArguments, needsMount, parseLocalOptions } from './local-options.ts'
 import type { LocalOptions, Resolve } from './local-options.ts'
@@ -191,21 +190,29 @@ export class LocalVolumeDriver implements VolumeDriver {
     }
   }
 
-  /** Unmount what no living process holds. */
+  /** End the holds of the dead, and with them the mount, if nobody else holds it. */
   async #takeDownStale(name: string): Promise<void> {
-    const data = this.#data(name)
-    if (!needsMount(this.#options(name)) || this.mountCount(name) > 0 || !isMountpoint(data)) return
+    if (this.mountCount(name) > 0 || !this.#counted(name)) return
     await this.#counts.hold(this.#key(name), false, () => undefined)
     await this.unmount(name)
   }
 
+  /** Is there a count, be it of the dead? Who was killed between mounting and counting has left the count's lock. */
+  #counted(name: string): boolean {
+    const file = path.join(volumePaths.mounts(this.#root), fileKey(name))
+    return fs.existsSync(file) || fs.existsSync(`${file}.lock`)
+  }
+
   async recover(): Promise<void> {
-    for (const dir of [volumePaths.mounts, volumePaths.trash]) ensureDir(dir(this.#root), 0o700)
     // Only mounts that we have a count of: those of a stopped dockerd, whose containers may live on, are not ours to end.
-    const counted = new Set(names(volumePaths.mounts(this.#root)).filter(name => !name.includes('.')))
-    const base = `${fs.realpathSync(volumePaths.dir(this.#root))}/`
-    const mounted = mountTable().flatMap(({ target }) => target.startsWith(base) && target.endsWith('/_data') ? [target.slice(base.length, -'/_data'.length)] : [])
-    for (const name of mounted) if (!name.includes('/') && counted.has(fileKey(name))) await this.#takeDownStale(name)
+    const all = this.list().map(volume => volume.name)
+    for (const name of all) await this.#takeDownStale(name)
+    const known = new Set(all.map(fileKey))
+    for (const key of new Set(names(volumePaths.mounts(this.#root)).map(file => file.replace(/\.lock$/, '')))) {
+      if (!/^[a-f0-9]{64}$/.test(key) || known.has(key) || this.#counts.count(parseLayerId(key)) > 0) continue
+      await this.#counts.hold(parseLayerId(key), false, () => undefined)
+      await this.#counts.drop(parseLayerId(key), false, () => undefined)
+    }
     for (const name of names(volumePaths.trash(this.#root))) await removeTree(path.join(volumePaths.trash(this.#root), name))
   }
 }

@@ -7,6 +7,7 @@ import { isErrno, StorageError } from '../errors.ts'
 import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
+import { bootId } from '../layers/mount-counts.ts'
 import { isAlive, processIdentity } from '../sys/lock.ts'
 import { fileKey, volumePaths } from './paths.ts'
 
@@ -15,6 +16,8 @@ export interface ReferenceFile {
   readonly reference: string
   /** Pid and start time of the process that stands for it; absent: it stands until it is released. */
   readonly process?: string
+  /** The boot that it ends with; absent: it outlives it. */
+  readonly boot?: string
   /** Whoever made the reference made the volume for it, without a name: it goes when its maker dies before the work is done. */
   readonly madeVolume?: boolean
 }
@@ -32,25 +35,37 @@ export class VolumeReferences {
     return path.join(this.#dir, fileKey(volume))
   }
 
-  add(volume: string, reference: string, options: { readonly transient?: boolean; readonly madeVolume?: boolean } = {}): void {
+  /** False when it was there already. */
+  add(volume: string, reference: string, options: { readonly transient?: boolean; readonly untilBoot?: boolean; readonly madeVolume?: boolean } = {}): boolean {
+    if (this.of(volume).includes(reference)) return false
     const folder = this.#folder(volume)
     ensureDir(folder, 0o700)
     const sync = options.transient !== true && this.#root.durability !== 'none'
     const me = options.transient === true ? processIdentity(process.pid) : undefined
-    const file: ReferenceFile = { volume, reference, ...(me === undefined ? {} : { process: me }), ...(options.madeVolume === true ? { madeVolume: true } : {}) }
+    const file: ReferenceFile = {
+      volume, reference, ...(me === undefined ? {} : { process: me }), ...(options.untilBoot === true ? { boot: bootId() } : {}),
+      ...(options.madeVolume === true ? { madeVolume: true } : {}),
+    }
     atomicWriteSync(path.join(folder, fileKey(reference)), JSON.stringify(file), { mode: 0o600, sync })
     if (sync) syncDirectorySync(this.#dir)
+    return true
   }
 
-  /** Not there is fine. */
-  remove(volume: string, reference: string): void {
+  /** False when it was not there. */
+  remove(volume: string, reference: string): boolean {
     const folder = this.#folder(volume)
-    fs.rmSync(path.join(folder, fileKey(reference)), { force: true })
+    try {
+      fs.unlinkSync(path.join(folder, fileKey(reference)))
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return false
+      throw error
+    }
     try {
       fs.rmdirSync(folder)
     } catch (error) {
       if (!isErrno(error, 'ENOTEMPTY', 'ENOENT')) throw error
     }
+    return true
   }
 
   /** The references to a volume, but those of the dead. */
@@ -63,7 +78,7 @@ export class VolumeReferences {
     fs.rmSync(this.#folder(volume), { recursive: true, force: true })
   }
 
-  /** References whose process is gone; each is for the caller to settle. */
+  /** References whose process or boot is gone; each is for the caller to settle. */
   *dead(): Generator<ReferenceFile> {
     for (const folder of list(this.#dir)) for (const file of this.#files(path.join(this.#dir, folder))) if (!isValid(file)) yield file
   }
@@ -83,7 +98,7 @@ export class VolumeReferences {
 }
 
 function isValid(file: ReferenceFile): boolean {
-  return file.process === undefined || isAlive(file.process)
+  return (file.process === undefined || isAlive(file.process)) && (file.boot === undefined || file.boot === bootId())
 }
 
 function list(dir: string): string[] {

@@ -4,17 +4,21 @@
 // Lock order: a volume's own lock, then its driver's mount-count lock, then the database's. The container store takes volumes' locks while it
 // holds none of its own.
 
+import fs from 'node:fs'
 import path from 'node:path'
+import { applyLayer } from '../diff/index.ts'
 import { StorageError } from '../errors.ts'
 import { treeUsage } from '../fs/usage.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
 import { readOnlyError } from '../layers/store-lock.ts'
 import { lock, tryLock } from '../sys/lock.ts'
+import { writeVolume } from './backup.ts'
 import type { DriverVolume, HoldOptions, VolumeDriver } from './driver.ts'
 import { listMatcher, pruneMatcher } from './filters.ts'
 import type { VolumeFilters } from './filters.ts'
-import { fillVolume, finishFill, hasUnfinishedFill } from './fill.ts'
+import { copyOf, fillVolume, finishFill, hasUnfinishedFill } from './fill.ts'
+import type { Produce } from './fill.ts'
 import { LocalVolumeDriver } from './local-driver.ts'
 import { VolumeDatabase } from './metadata.ts'
 import type { VolumeMetadata } from './metadata.ts'
@@ -65,6 +69,12 @@ export interface PruneVolumesOptions {
   /** `label`, `label!`, `all`. */
   readonly filters?: VolumeFilters
   readonly signal?: AbortSignal
+}
+
+export interface RestoreVolumeOptions extends Pick<CreateVolumeOptions, 'driver' | 'options' | 'labels'> {
+  readonly signal?: AbortSignal
+  /** Bytes of the source taken so far. */
+  readonly onProgress?: (bytes: number) => void
 }
 
 /** A mounted volume; disposing gives the hold back. */
@@ -169,20 +179,19 @@ export class VolumeStore {
 
   /**
    * Refer to a volume, so that nobody removes it, also after a restart, until `release`. A `transient` reference ends with this process at the
-   * latest. The same reference twice is one.
+   * latest, one `untilBoot` with the boot. False when the reference was there already: the same twice is one.
    * @throws NOT_FOUND
    */
-  async use(name: string, reference: string, options: { readonly transient?: boolean } = {}): Promise<Volume> {
+  async use(name: string, reference: string, options: { readonly transient?: boolean; readonly untilBoot?: boolean } = {}): Promise<boolean> {
     return await this.#locked('use', name, () => {
-      const volume = this.get(name)
-      this.#references.add(name, reference, options)
-      return volume
+      this.get(name)
+      return this.#references.add(name, reference, options)
     })
   }
 
-  /** Give a reference back; not there is fine. */
-  async release(name: string, reference: string): Promise<void> {
-    await this.#locked('release', name, () => this.#references.remove(name, reference))
+  /** Give a reference back. False when it was not there. */
+  async release(name: string, reference: string): Promise<boolean> {
+    return await this.#locked('release', name, () => this.#references.remove(name, reference))
   }
 
   /** Run `work` while no other process creates, removes, fills or begins to use the volume. */
@@ -328,12 +337,17 @@ export class VolumeStore {
     if (this.#root.readOnly) throw readOnlyError('mount a volume')
     const driver = this.#driverOf(name)
     const where = await driver.mount(name, options)
-    if (hasUnfinishedFill(where)) await this.#locked('mount', name, () => finishFill(where))
     let held = true
     const unmount = async (): Promise<void> => {
       if (!held) return
       held = false
       await driver.unmount(name, options)
+    }
+    try {
+      if (hasUnfinishedFill(where)) await this.#locked('mount', name, () => finishFill(where))
+    } catch (error) {
+      await unmount()
+      throw error
     }
     return { path: where, unmount, [Symbol.asyncDispose]: unmount }
   }
@@ -343,18 +357,72 @@ export class VolumeStore {
    * to the volume may have it mounted. True when it was filled.
    */
   async fill(name: string, source: string | Buffer, options: { readonly reference: string; readonly subpath?: string | undefined; readonly signal?: AbortSignal }): Promise<boolean> {
+    return await this.#fill(name, copyOf(source, options.signal), options)
+  }
+
+  async #fill(name: string, produce: Produce, options: { readonly reference?: string; readonly subpath?: string | undefined }): Promise<boolean> {
     return await this.#locked('fill', name, async () => {
       const driver = this.#driverOf(name)
       const data = await driver.mount(name)
       try {
         const inUse = driver.mountCount(name) > 1 || this.references(name).some(other => other !== options.reference)
-        const fill = { sync: this.#root.durability === 'full', signal: options.signal }
-        if (!options.subpath) return await fillVolume(data, source, { ...fill, inUse })
-        return await fillVolume(subpathOf(data, options.subpath), source, { ...fill, inUse: true })
+        const sync = this.#root.durability === 'full'
+        if (!options.subpath) return await fillVolume(data, produce, { sync, inUse })
+        return await fillVolume(subpathOf(data, options.subpath), produce, { sync, inUse: true })
       } finally {
         await driver.unmount(name)
       }
     })
+  }
+
+  // ---- backup ----------------------------------------------------------------------------------------------------------------
+
+  /**
+   * The volume as a tar: its own directory as `./`, then all it holds, with owners, modes, times to the nanosecond, xattrs, links, devices and
+   * holes. What changes meanwhile is in it or not. @throws NOT_FOUND
+   */
+  async *export(name: string, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<Buffer, void> {
+    const mounted = await this.mount(name)
+    try {
+      yield* writeVolume(mounted.path, options.signal)
+    } finally {
+      await mounted.unmount()
+    }
+  }
+
+  /**
+   * Make a volume of a tar, compressed or not; one that exists must be empty. It is empty or complete, whatever happens. Names of layer tars
+   * (`.wh.NAME`) are read as those.
+   * @throws FAILED_PRECONDITION `the volume is not empty`, INVALID_ARCHIVE, …; what was made new is removed again
+   */
+  async import(name: string, source: AsyncIterable<Uint8Array>, options: RestoreVolumeOptions = {}): Promise<Volume> {
+    const { signal, onProgress } = options
+    return await this.#restore('import', name, options, async target => {
+      fs.mkdirSync(target, { mode: 0o755 })
+      await applyLayer(source, target, { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) })
+    })
+  }
+
+  /**
+   * Make a volume as another is now; files share their blocks where the file system can. What changes meanwhile is in it or not.
+   * @throws NOT_FOUND (`from`), FAILED_PRECONDITION when the new one exists and is not empty
+   */
+  async clone(from: string, name: string, options: RestoreVolumeOptions = {}): Promise<Volume> {
+    await using source = await this.mount(from)
+    return await this.#restore('clone', name, options, copyOf(source.path, options.signal))
+  }
+
+  async #restore(op: string, name: string, options: RestoreVolumeOptions, produce: Produce): Promise<Volume> {
+    const { signal, onProgress: _, ...create } = options
+    signal?.throwIfAborted()
+    const { volume, fresh } = await this.createForUse(name, create)
+    try {
+      if (!await this.#fill(name, produce, {})) throw new StorageError('FAILED_PRECONDITION', `${op} ${name}: the volume is not empty`, { op, key: name, hint: 'name a new volume' })
+      return volume
+    } catch (error) {
+      if (fresh) await this.remove(name, { force: true })
+      throw error
+    }
   }
 
   /** Give a hold back. @throws FAILED_PRECONDITION when it is not mounted, NOT_FOUND */
@@ -398,6 +466,8 @@ export class VolumeStore {
     for (const driver of this.#drivers.values()) await driver.recover?.()
     for (const { name, mountpoint } of this.#drivers.get('local')?.list() ?? []) if (hasUnfinishedFill(mountpoint)) await this.#finishAbandoned(name, mountpoint)
     recoverPins(this.#root)
+    // Lock files of the killed; who holds one keeps it.
+    for (const name of fs.readdirSync(volumePaths.locks(this.#root))) tryLock(path.join(volumePaths.locks(this.#root), name))?.releaseAndUnlink()
     for (const { volume, reference, madeVolume } of this.#references.dead()) {
       await this.#locked('recover', volume, async () => {
         this.#references.remove(volume, reference)

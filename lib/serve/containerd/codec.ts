@@ -2,12 +2,8 @@
 // library's own words. Both directions, for the server, its tests and a client.
 
 import type { Mount, Usage } from '../../driver.ts'
-import { StorageError } from '../../errors.ts'
-import type { SnapshotInfo, SnapshotKind } from '../../snapshots/index.ts'
-import { readMessage, Writer } from './wire.ts'
-import type { Reader } from './wire.ts'
-
-export type Labels = Readonly<Record<string, string>>
+import { bytes, labelsInto, readInfo, readMessage, text, varint, writeInfo, writeLabels, Writer } from '../../snapshots/index.ts'
+import type { Labels, SnapshotInfo } from '../../snapshots/index.ts'
 
 export interface MakeRequest { readonly snapshotter: string; readonly key: string; readonly parent: string; readonly labels: Labels }
 export interface KeyRequest { readonly snapshotter: string; readonly key: string }
@@ -23,65 +19,18 @@ interface Codec<T> {
   decode(bytes: Uint8Array): T
 }
 
-// ---- parts -------------------------------------------------------------------------------------------------------------------
+export const infoCodec: Codec<SnapshotInfo> = { encode: info => writeInfo(new Writer(), info).finish(), decode: readInfo }
 
-const text = (set: (value: string) => void): { readonly type: 2; read(reader: Reader): void } => ({ type: 2, read: reader => set(reader.string()) })
-const bytes = (set: (value: Buffer) => void): { readonly type: 2; read(reader: Reader): void } => ({ type: 2, read: reader => set(reader.bytes()) })
-
-/** A map is a repeated message of key [1] and value [2]; of two with one key the last counts. */
-function writeLabels(writer: Writer, number: number, labels: Labels): Writer {
-  for (const [key, value] of Object.entries(labels)) writer.item(number, new Writer().string(1, key).string(2, value).finish())
+/** containerd.types.Mount: type [1], source [2], target [3], options [4]. */
+function writeMount(writer: Writer, mount: Mount): Writer {
+  writer.string(1, mount.type).string(2, mount.source).string(3, mount.target ?? '')
+  for (const option of mount.options) writer.text(4, option)
   return writer
 }
 
-const labelsInto = (labels: Record<string, string>): { readonly type: 2; read(reader: Reader): void } => bytes(entry => {
-  let key = '', value = ''
-  readMessage(entry, { 1: text(v => { key = v }), 2: text(v => { value = v }) })
-  // Not an assignment: a label may be called __proto__.
-  Object.defineProperty(labels, key, { value, enumerable: true, configurable: true, writable: true })
-})
-
-const second = 1_000_000_000n
-
-/** google.protobuf.Timestamp: seconds [1], nanos [2], which are never negative. */
-function timestamp(ns: bigint): Buffer {
-  const nanos = ((ns % second) + second) % second
-  return new Writer().varint(1, (ns - nanos) / second).varint(2, nanos).finish()
-}
-
-function readTimestamp(message: Buffer): bigint {
-  let seconds = 0n, nanos = 0
-  readMessage(message, { 1: { type: 0, read: reader => { seconds = reader.int64() } }, 2: { type: 0, read: reader => { nanos = reader.int32() } } })
-  return seconds * second + BigInt(nanos)
-}
-
-/** Kind: UNKNOWN 0, VIEW 1, ACTIVE 2, COMMITTED 3. */
-const kindNumbers: Readonly<Record<SnapshotKind, number>> = { view: 1, active: 2, committed: 3 }
-const kindNames: readonly (SnapshotKind | undefined)[] = [undefined, 'view', 'active', 'committed']
-
-export const infoCodec: Codec<SnapshotInfo> = {
-  encode: info => writeLabels(new Writer()
-    .string(1, info.name).string(2, info.parent ?? '').varint(3, kindNumbers[info.kind])
-    .item(4, timestamp(info.createdNs)).item(5, timestamp(info.updatedNs)), 6, info.labels).finish(),
-  decode(message) {
-    let name = '', parent = '', kind = 0, createdNs = 0n, updatedNs = 0n
-    const labels: Record<string, string> = {}
-    readMessage(message, {
-      1: text(v => { name = v }), 2: text(v => { parent = v }), 3: { type: 0, read: reader => { kind = reader.int32() } },
-      4: bytes(v => { createdNs = readTimestamp(v) }), 5: bytes(v => { updatedNs = readTimestamp(v) }), 6: labelsInto(labels),
-    })
-    const known = kindNames[kind]
-    if (known === undefined) throw new StorageError('INVALID_ARGUMENT', `snapshot ${name} has the unknown kind ${kind}`, { op: 'decode' })
-    return { name, kind: known, ...(parent === '' ? {} : { parent }), labels, createdNs, updatedNs }
-  },
-}
-
-/** containerd.types.Mount: type [1], source [2], target [3], options [4]. */
 export const mountCodec: Codec<Mount> = {
   encode(mount) {
-    const writer = new Writer().string(1, mount.type).string(2, mount.source).string(3, mount.target ?? '')
-    for (const option of mount.options) writer.item(4, Buffer.from(option))
-    return writer.finish()
+    return writeMount(new Writer(), mount).finish()
   },
   decode(message) {
     let type = '', source = '', target = ''
@@ -127,11 +76,9 @@ export const commitRequest: Codec<CommitRequest> = {
 /** UpdateSnapshotRequest: info [2], update_mask [3] (google.protobuf.FieldMask: paths [1]). */
 export const updateRequest: Codec<UpdateRequest> = {
   encode(r) {
-    const writer = new Writer().string(1, r.snapshotter).item(2, writeLabels(new Writer().string(1, r.name), 6, r.labels).finish())
-    if (r.fieldPaths.length === 0) return writer.finish()
-    const mask = new Writer()
-    for (const path of r.fieldPaths) mask.item(1, Buffer.from(path))
-    return writer.item(3, mask.finish()).finish()
+    const writer = new Writer().string(1, r.snapshotter).message(2, info => writeLabels(info.string(1, r.name), 6, r.labels))
+    if (r.fieldPaths.length > 0) writer.message(3, mask => { for (const path of r.fieldPaths) mask.text(1, path) })
+    return writer.finish()
   },
   decode(message) {
     let snapshotter = '', name = ''
@@ -148,7 +95,7 @@ export const updateRequest: Codec<UpdateRequest> = {
 export const listRequest: Codec<ListRequest> = {
   encode(r) {
     const writer = new Writer().string(1, r.snapshotter)
-    for (const filter of r.filters) writer.item(2, Buffer.from(filter))
+    for (const filter of r.filters) writer.text(2, filter)
     return writer.finish()
   },
   decode(message) {
@@ -174,7 +121,7 @@ export const cleanupRequest: Codec<CleanupRequest> = {
 export const mountsResponse: Codec<readonly Mount[]> = {
   encode(mounts) {
     const writer = new Writer()
-    for (const mount of mounts) writer.item(1, mountCodec.encode(mount))
+    for (const mount of mounts) writer.message(1, part => writeMount(part, mount))
     return writer.finish()
   },
   decode(message) {
@@ -188,7 +135,7 @@ export const mountsResponse: Codec<readonly Mount[]> = {
 export const infosResponse: Codec<readonly SnapshotInfo[]> = {
   encode(infos) {
     const writer = new Writer()
-    for (const info of infos) writer.item(1, infoCodec.encode(info))
+    for (const info of infos) writer.message(1, part => writeInfo(part, info))
     return writer.finish()
   },
   decode(message) {
@@ -203,9 +150,16 @@ export const usageResponse: Codec<Usage> = {
   encode: usage => new Writer().varint(1, usage.sizeBytes).varint(2, usage.inodes).finish(),
   decode(message) {
     let sizeBytes = 0, inodes = 0
-    readMessage(message, { 1: { type: 0, read: reader => { sizeBytes = Number(reader.int64()) } }, 2: { type: 0, read: reader => { inodes = Number(reader.int64()) } } })
+    readMessage(message, { 1: varint(reader => { sizeBytes = Number(reader.int64()) }), 2: varint(reader => { inodes = Number(reader.int64()) }) })
     return { sizeBytes, inodes }
   },
+}
+
+/** `infosResponse.encode` for infos that are bytes already. */
+export function encodeInfos(infos: readonly Uint8Array[]): Buffer {
+  const writer = new Writer()
+  for (const info of infos) writer.item(1, info)
+  return writer.finish()
 }
 
 /** google.protobuf.Empty. */

@@ -30,7 +30,7 @@ const UNKNOWN = 2
 export async function serveContainerd({ snapshots, address, onError = () => undefined }: ServeOptions): Promise<ContainerdServer> {
   const file = socketPath(address)
   const server = new GrpcServer({
-    service: serviceName, methods: snapshotService(snapshots), onError,
+    service: serviceName, methods: snapshotService(snapshots),
     statusOf(error) {
       if (StorageError.is(error)) return { code: grpcStatus[error.code], message: error.message }
       onError(error)

@@ -2,7 +2,7 @@
 // Snapshotter; knows no transport, and looks neither at the namespace nor at the snapshotter's name: containerd has put both into the key.
 
 import type { Snapshotter } from '../../snapshots/index.ts'
-import { cleanupRequest, commitRequest, emptyResponse, infosResponse, keyRequest, listRequest, makeRequest, mountsResponse, updateRequest, usageResponse } from './codec.ts'
+import { cleanupRequest, commitRequest, emptyResponse, encodeInfos, infosResponse, keyRequest, listRequest, makeRequest, mountsResponse, updateRequest, usageResponse } from './codec.ts'
 
 export const serviceName = 'containerd.services.snapshots.v1.Snapshots'
 
@@ -36,7 +36,7 @@ export function snapshotService(snapshots: Snapshotter): Readonly<Record<string,
       await snapshots.remove(keyRequest.decode(request).key)
       return nothing
     }),
-    Stat: unary(async request => infosResponse.encode([await snapshots.stat(keyRequest.decode(request).key)])),
+    Stat: unary(async request => encodeInfos([await snapshots.statBytes(keyRequest.decode(request).key)])),
     Update: unary(async request => {
       const { name, labels, fieldPaths } = updateRequest.decode(request)
       return infosResponse.encode([await snapshots.update({ name, labels }, fieldPaths)])
@@ -45,13 +45,13 @@ export function snapshotService(snapshots: Snapshotter): Readonly<Record<string,
     List: {
       streams: true,
       *call(request) {
-        let batch = []
-        for (const info of snapshots.walkSync(listRequest.decode(request).filters)) {
+        let batch: Uint8Array[] = []
+        for (const info of snapshots.walkBytes(listRequest.decode(request).filters)) {
           if (batch.push(info) < listBatch) continue
-          yield infosResponse.encode(batch)
+          yield encodeInfos(batch)
           batch = []
         }
-        if (batch.length > 0) yield infosResponse.encode(batch)
+        if (batch.length > 0) yield encodeInfos(batch)
       },
     },
     Usage: unary(async request => usageResponse.encode(await snapshots.usage(keyRequest.decode(request).key))),

@@ -1,0 +1,224 @@
+// Moves everything that a driver holds in a data root to another driver: layers with their chain ids, images, names, container layers. Copies first, verifies
+// what was copied, and only then lets go of the old side. Stopped at any point, it goes on when it is called again: what is there is not copied twice.
+
+import { createHash } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import { jobsModule } from '../diff/jobs.ts'
+import type { WriteArguments, WriteOutcome } from '../diff/jobs.ts'
+import { StorageError } from '../errors.ts'
+import { atomicWrite } from '../fs/atomic.ts'
+import { copyTree } from '../fs/copy.ts'
+import { removeTree } from '../fs/remove-tree.ts'
+import type { ChainId, Digest, LayerId } from '../ids.ts'
+import type { ContainerRecord, ContainerStore } from '../containers/index.ts'
+import { ImageDb } from '../images/image-db.ts'
+import type { ImageStore } from '../images/index.ts'
+import { Repositories } from '../images/repositories.ts'
+import { ensureDir, imageDir, ownState, RwLayers, treeOf } from '../layers/index.ts'
+import type { DataRoot, DiskLayerStore, Layer } from '../layers/index.ts'
+import { streamJob } from '../sys/threads.ts'
+
+/** One driver's stores over one data root. */
+export interface MigrateSide {
+  readonly root: DataRoot
+  readonly layers: DiskLayerStore
+  readonly images: ImageStore
+  readonly containers: ContainerStore
+}
+
+export type MigrateProgress =
+  | { readonly phase: 'layer' | 'verify'; readonly chainId: ChainId; readonly bytes: number; readonly done: number; readonly total: number }
+  | { readonly phase: 'image'; readonly imageId: Digest; readonly done: number; readonly total: number }
+  | { readonly phase: 'container'; readonly name: string; readonly done: number; readonly total: number }
+  | { readonly phase: 'drop' }
+
+export interface MigrateOptions {
+  /** Leave the old side as it is, but for containers, which belong to one driver at a time. Default false. */
+  readonly keep?: boolean
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: MigrateProgress) => void) | undefined
+}
+
+export interface MigrateResult {
+  readonly layers: number
+  readonly images: number
+  readonly containers: number
+  /** Layers that an earlier call had copied. */
+  readonly layersBefore: number
+  /** Things that the new driver could not keep (owners without privileges, sockets), counted. With any, the old side stays. */
+  readonly notKept: number
+  /** The old side is gone. */
+  readonly dropped: boolean
+}
+
+/**
+ * @throws IN_USE for a container that is mounted or running, FAILED_PRECONDITION for a side that is read-only because a dockerd runs, CORRUPT when a layer is not
+ * what it was, LIMIT_EXCEEDED for more layers than the new driver carries, ABORTED, NO_SPACE
+ */
+export async function migrate(from: MigrateSide, to: MigrateSide, options: MigrateOptions = {}): Promise<MigrateResult> {
+  const records = from.containers.list()
+  const rw = { from: new RwLayers(from.layers), to: new RwLayers(to.layers) }
+  for (const record of records) refuseBusy(rw.from, record)
+  const layers = await parentsFirst(from.layers)
+  // Nothing else refers to them until their image is there: an earlier call's layers and ours stay all the same.
+  const wanted = new Set(layers.map(layer => layer.chainId))
+  to.layers.addReferences(async () => wanted)
+
+  let notKept = 0, layersBefore = 0
+  for (const [done, layer] of layers.entries()) {
+    const known = await to.layers.find(layer.chainId)
+    if (known !== undefined) { layersBefore++; continue }
+    notKept += await copyLayer(from, to, layer, options, bytes => options.onProgress?.({ phase: 'layer', chainId: layer.chainId, bytes, done, total: layers.length }))
+  }
+  const images = await copyImages(from, to, options)
+  await copyDistribution(from.root, to.root)
+  for (const [done, record] of records.entries()) {
+    options.onProgress?.({ phase: 'container', name: record.name, done, total: records.length })
+    notKept += await copyContainer(from, to, rw, record, options)
+  }
+  for (const [done, layer] of layers.entries()) {
+    let bytes = 0
+    // To the end, where the digest of what came is compared with the layer's.
+    for await (const chunk of to.layers.tar(layer.chainId, options.signal === undefined ? {} : { signal: options.signal })) {
+      bytes += chunk.length
+      options.onProgress?.({ phase: 'verify', chainId: layer.chainId, bytes, done, total: layers.length })
+    }
+  }
+  const result = { layers: layers.length, images, containers: records.length, layersBefore, notKept }
+  // From here on the new side is complete. Each container changes over by one rename.
+  for (const record of records) await handOver(from.root, to.root, record)
+  if (options.keep === true || notKept > 0) return { ...result, dropped: false }
+  options.onProgress?.({ phase: 'drop' })
+  await drop(from)
+  return { ...result, dropped: true }
+}
+
+function refuseBusy(rw: RwLayers, { id, name, running }: ContainerRecord): void {
+  if (!running && (rw.find(id) === undefined || rw.mountCount(id) === 0)) return
+  throw new StorageError('IN_USE', `cannot migrate: container ${name} is ${running ? 'running' : 'mounted'}`, { op: 'migrate', key: id, hint: 'stop and unmount all containers first' })
+}
+
+async function parentsFirst(layers: DiskLayerStore): Promise<Layer[]> {
+  const all = new Map<ChainId, Layer>()
+  for await (const layer of layers.list()) all.set(layer.chainId, layer)
+  const sorted = new Map<ChainId, Layer>()
+  const visit = (layer: Layer | undefined): void => {
+    if (layer === undefined || sorted.has(layer.chainId)) return
+    if (layer.parent !== undefined) visit(all.get(layer.parent))
+    sorted.set(layer.chainId, layer)
+  }
+  for (const layer of all.values()) visit(layer)
+  return [...sorted.values()]
+}
+
+/** Returns how many things were not kept. */
+async function copyLayer(from: MigrateSide, to: MigrateSide, layer: Layer, { signal }: MigrateOptions, onProgress: (bytes: number) => void): Promise<number> {
+  return await to.layers.operation('migrate', async operation => {
+    const stream = from.layers.tar(layer.chainId, signal === undefined ? {} : { signal })
+    const [made] = await to.layers.register(operation, [{ source: { stream }, diffId: layer.diffId, onProgress, label: layer.chainId }], layer.parent)
+    return made?.skippedCount ?? 0
+  }, signal)
+}
+
+async function copyImages(from: MigrateSide, to: MigrateSide, options: MigrateOptions): Promise<number> {
+  const old = new ImageDb(from.root), made = new ImageDb(to.root)
+  const ids = old.list()
+  for (const [done, id] of ids.entries()) {
+    options.onProgress?.({ phase: 'image', imageId: id, done, total: ids.length })
+    await to.layers.operation('migrate', operation => to.images.create(old.read(id), { operation }), options.signal)
+  }
+  await to.layers.locked(async () => {
+    for (const id of ids) {
+      for (const key of ['parent', 'lastUpdated', 'builtLocally'] as const) {
+        const value = old.metadata(id, key)
+        if (value !== undefined) await made.setMetadata(id, key, value)
+      }
+    }
+    await new Repositories(to.root).change(names => { for (const { ref, imageId } of new Repositories(from.root).read().all()) names.set(ref, imageId, { force: true }) })
+  })
+  return ids.length
+}
+
+/** Which blobs hold which layers, so that dockerd does not fetch again what is there. */
+async function copyDistribution(from: DataRoot, to: DataRoot): Promise<void> {
+  const source = path.join(imageDir(from), 'distribution'), target = path.join(imageDir(to), 'distribution')
+  if (fs.existsSync(source) && !fs.existsSync(target)) await copyTree(source, target)
+}
+
+/** Copies it anew each time: until it is handed over, the old one may still be changed. Returns how many things were not kept. */
+async function copyContainer(from: MigrateSide, to: MigrateSide, rw: { readonly from: RwLayers; readonly to: RwLayers }, record: ContainerRecord, { signal }: MigrateOptions): Promise<number> {
+  const files = rw.from.find(record.id)
+  if (files === undefined) return 0
+  await rw.to.remove(record.id)
+  const image = files.parent === undefined ? undefined : (await from.layers.get(files.parent)).cacheId
+  let skipped = 0
+  const written = async function* (upper: LayerId, lower: LayerId | undefined): AsyncGenerator<Buffer, void> {
+    skipped += (yield* layerDiff(from, upper, lower, signal)).skipped.length
+  }
+  const limits = to.layers.driver.supports.quota ? storageOptions(from.root, record.id) : undefined
+  await rw.to.create(record.id, {
+    ...(files.parent === undefined ? {} : { parent: files.parent }), ...(limits === undefined ? {} : { storageOptions: limits }),
+    content: { init: files.initId === undefined ? empty() : written(files.initId, image), own: written(files.mountId, files.initId ?? image) },
+  })
+  const made = rw.to.get(record.id)
+  const [before, after] = [await digestOf(layerDiff(from, files.mountId, files.initId ?? image, signal)), await digestOf(layerDiff(to, made.mountId, made.initId, signal))]
+  if (before !== after) {
+    await rw.to.remove(record.id)
+    throw new StorageError('CORRUPT', `migrating container ${record.name}: its changes are ${before} there and ${after} here`, { op: 'migrate', key: record.id, hint: 'it may have been changed meanwhile: unmount it and try again' })
+  }
+  return skipped
+}
+
+async function* empty(): AsyncGenerator<Buffer> {
+  yield Buffer.alloc(1024) // a tar of nothing: its two closing blocks
+}
+
+/** What differs between two layers as they show. */
+async function* layerDiff({ layers: { driver } }: MigrateSide, upper: LayerId, lower: LayerId | undefined, signal: AbortSignal | undefined): AsyncGenerator<Buffer, WriteOutcome> {
+  const args: WriteArguments = { upper: treeOf(await driver.content(upper)), ...(lower === undefined ? {} : { lower: treeOf(await driver.content(lower)) }) }
+  return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', args, { signal })
+}
+
+async function digestOf(tar: AsyncIterable<Buffer>): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of tar) hash.update(chunk)
+  return `sha256:${hash.digest('hex')}`
+}
+
+function storageOptions(root: DataRoot, id: string): Readonly<Record<string, string>> | undefined {
+  const file = path.join(root.path, 'containers', id, 'hostconfig.json')
+  if (!fs.existsSync(file)) return undefined
+  const { StorageOpt } = JSON.parse(fs.readFileSync(file, 'utf8')) as { StorageOpt?: Readonly<Record<string, string>> | null }
+  return StorageOpt ?? undefined
+}
+
+/** The container's own files say whose it is. In another root they are copied, the one that says so last. */
+async function handOver(from: DataRoot, to: DataRoot, record: ContainerRecord): Promise<void> {
+  const source = path.join(from.path, 'containers', record.id), target = path.join(to.path, 'containers', record.id)
+  const config = JSON.parse(fs.readFileSync(path.join(source, 'config.v2.json'), 'utf8')) as object
+  const sync = to.durability !== 'none'
+  if (source !== target) {
+    ensureDir(path.dirname(target), 0o710)
+    const draft = path.join(path.dirname(target), `.new-${record.id}`)
+    await removeTree(draft)
+    await copyTree(source, draft)
+    await atomicWrite(path.join(draft, 'config.v2.json'), JSON.stringify({ ...config, Driver: to.driverName }), { mode: 0o600, sync })
+    await removeTree(target)
+    fs.renameSync(draft, target)
+    return
+  }
+  await atomicWrite(path.join(target, 'config.v2.json'), JSON.stringify({ ...config, Driver: to.driverName }), { mode: 0o600, sync })
+}
+
+/** The catalogue goes by one rename, and with it everything that names the layers; then the layers, which nothing names any more. */
+async function drop({ root, layers, containers }: MigrateSide): Promise<void> {
+  const doomed = path.join(ownState.dir(root), `dropped-${root.driverName}`)
+  await removeTree(doomed)
+  // What another root has taken over; in the same root none is left.
+  for (const { id } of containers.list()) await removeTree(path.join(root.path, 'containers', id))
+  if (fs.existsSync(imageDir(root))) fs.renameSync(imageDir(root), doomed)
+  const { driver } = layers
+  if (!root.readOnly) for await (const id of driver.list()) await driver.remove(id)
+  for (const dir of [path.join(root.path, root.driverName), ownState.mounts(root), ownState.intents(root), doomed]) await removeTree(dir)
+}
