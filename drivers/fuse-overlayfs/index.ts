@@ -28,7 +28,7 @@ class FuseOverlayfs implements Driver {
   readonly #durable: boolean
 
   constructor(home: string, readOnly: boolean) {
-    this.#layout = layoutOf(home, driver, 0o710)
+    this.#layout = layoutOf(home, { driver, workMode: 0o710 })
     this.#readOnly = readOnly
     this.#durable = !['tmpfs', 'ramfs'].includes(fileSystemName(home))
   }
@@ -132,7 +132,7 @@ async function open({ home, readOnly = false }: OpenDriverOptions<FuseOverlayfsO
       fs.chmodSync(dir, mode)
     }
     const real = fs.realpathSync(home)
-    await resumeRemovals(layoutOf(real, driver))
+    await resumeRemovals(layoutOf(real, { driver }))
     return new FuseOverlayfs(real, false)
   } catch (error) {
     throw asStorageError(error, `${driver}: opening ${home}`, { driver, op: 'open' })

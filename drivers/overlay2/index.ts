@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
 import type { CreateOptions, Driver, LayerContent, Mount, OpenDriverOptions, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
+import { parseSize } from '../../lib/driver-options.ts'
 import { asStorageError, StorageError } from '../../lib/errors.ts'
 import { makeDirectories } from '../../lib/fs/make-directories.ts'
 import { treeUsage } from '../../lib/fs/usage.ts'
@@ -14,7 +15,7 @@ import { privileges } from '../../lib/sys/privileges.ts'
 import { createLayer, maxDepth, removeLayer, resumeRemovals } from './layers.ts'
 import { escapeLower, escapePath, layerOfLink, layoutOf, linkFolder, notFound, readLink, readLowers } from './layout.ts'
 import type { Layout } from './layout.ts'
-import { checkLayerOptions, parseOptions, quotaUnsupported } from './options.ts'
+import { parseOptions, quotaUnsupported, sizeOfLayer } from './options.ts'
 import type { Overlay2Options } from './options.ts'
 import { examine, factsUnexamined } from './probe.ts'
 import type { Overlay2Facts } from './probe.ts'
@@ -26,12 +27,14 @@ class Overlay2 implements Driver {
   readonly supports: Supports
   readonly #layout: Layout
   readonly #facts: Overlay2Facts
+  readonly #options: Overlay2Options
   readonly #readOnly: boolean
   readonly #durable: boolean
 
-  constructor(home: string, facts: Overlay2Facts, readOnly: boolean) {
-    this.supports = supportsHere()
-    this.#layout = layoutOf(home)
+  constructor(home: string, facts: Overlay2Facts, options: Overlay2Options, readOnly: boolean) {
+    this.supports = supportsHere(facts)
+    this.#layout = layoutOf(home, { limits: facts.whyNoQuota === undefined })
+    this.#options = options
     this.#facts = facts
     this.#readOnly = readOnly
     // What lies in memory survives no power cut, whatever is synced; each round of syncs would cost 50 µs.
@@ -41,8 +44,8 @@ class Overlay2 implements Driver {
   async create(id: LayerId, options: CreateOptions = {}): Promise<void> {
     this.#mustWrite('create', id)
     if (id === linkFolder) throw new StorageError('INVALID_ARGUMENT', `overlay2: ${JSON.stringify(id)} is the folder of links, not a layer id`, { driver: 'overlay2', op: 'create', key: id })
-    checkLayerOptions(options.storageOptions, options.writable === true)
-    await createLayer(this.#layout, id, options, this.#durable)
+    const size = sizeOfLayer(options, this.#options, this.#facts.whyNoQuota)
+    await createLayer(this.#layout, id, options, this.#durable, size)
   }
 
   async mounts(id: LayerId, access: 'rw' | 'ro'): Promise<readonly Mount[]> {
@@ -131,28 +134,28 @@ class Overlay2 implements Driver {
   }
 }
 
-function supportsHere(): Supports {
+function supportsHere(facts: Overlay2Facts): Supports {
   const { chown, userNamespace } = privileges()
-  return { nativeMounts: true, independentLayers: true, maxDepth, quota: false, ownership: chown && !userNamespace }
+  return { nativeMounts: true, independentLayers: true, maxDepth, quota: facts.whyNoQuota === undefined, ownership: chown && !userNamespace }
 }
 
 async function open({ home, options, readOnly = false }: OpenDriverOptions<Overlay2Options>): Promise<Driver> {
   if (readOnly) {
     if (!fs.existsSync(home)) throw new StorageError('NOT_FOUND', `overlay2: ${home} does not exist`, { driver: 'overlay2', op: 'open', path: home })
-    return new Overlay2(fs.realpathSync(home), factsUnexamined(home), true)
+    return new Overlay2(fs.realpathSync(home), factsUnexamined(home), options, true)
   }
   const examined = examine(home)
   if (!examined.ok) throw new StorageError(examined.code, examined.reason, { driver: 'overlay2', op: 'open', path: home, hint: examined.hint })
   const { facts } = examined
-  if (options.size !== undefined && options.size !== '0') throw quotaUnsupported(facts.backingFileSystem)
+  if (options.size !== undefined && parseSize(options.size) !== 0 && facts.whyNoQuota !== undefined) throw quotaUnsupported(facts.backingFileSystem, facts.whyNoQuota)
   try {
     for (const [dir, mode] of [[home, 0o710], [path.join(home, linkFolder), 0o700]] as const) {
       makeDirectories(dir, mode)
     }
     // Absolute and without links, as dockerd writes it: the paths go into mounts that outlive our working directory.
     const real = fs.realpathSync(home)
-    await resumeRemovals(layoutOf(real))
-    return new Overlay2(real, facts, false)
+    await resumeRemovals(layoutOf(real, { limits: facts.whyNoQuota === undefined }))
+    return new Overlay2(real, facts, options, false)
   } catch (error) {
     throw asStorageError(error, `overlay2: opening ${home}`, { driver: 'overlay2', op: 'open' })
   }
@@ -163,7 +166,7 @@ export default defineDriver<Overlay2Options>({
   parseOptions,
   async probe(home) {
     const examined = examine(home)
-    return examined.ok ? { ok: true, supports: supportsHere() } : examined
+    return examined.ok ? { ok: true, supports: supportsHere(examined.facts) } : examined
   },
   open,
 })

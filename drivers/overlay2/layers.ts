@@ -10,6 +10,7 @@ import { removeTree, removeTreeSync } from '../../lib/fs/remove-tree.ts'
 import type { LayerId } from '../../lib/ids.ts'
 import { RENAME_NOREPLACE, rename2 } from '../../lib/sys/files.ts'
 import { isMountpoint } from '../../lib/sys/mount.ts'
+import { assignProject, limitProject, projectOf } from '../../lib/sys/quota.ts'
 import { goneName, linkFolder, newLinkName, readLink, readLowers, stagingName } from './layout.ts'
 import type { Layout } from './layout.ts'
 
@@ -22,11 +23,11 @@ const fdatasync = promisify(fs.fdatasync)
 export const maxDepth = 499
 
 /**
- * Lay out a layer. Steps: everything in `.new-<id>`, `link` and `lower` synced; the short link, which the staged `link` file already names;
+ * Lay out a layer, limited to `sizeBytes` of its own. Steps: everything in `.new-<id>`, `link` and `lower` synced; the short link, which the staged `link` file already names;
  * `committed` in the parent; one rename to `<id>`. So a layer that shows has its link, and after a kill `remove(id)` finds the link through
  * whichever folder there is. dockerd makes the link early and forgets it when a later step fails.
  */
-export async function createLayer(layout: Layout, id: LayerId, options: CreateOptions, durable: boolean): Promise<void> {
+export async function createLayer(layout: Layout, id: LayerId, options: CreateOptions, durable: boolean, sizeBytes?: number): Promise<void> {
   const { parent } = options
   const lower = parent === undefined ? undefined : lowerOf(layout, id, parent)
   if (fs.existsSync(layout.dir(id))) throw alreadyExists(layout, id)
@@ -41,6 +42,8 @@ export async function createLayer(layout: Layout, id: LayerId, options: CreateOp
   const link = newLinkName()
   try {
     fs.chmodSync(staging, 0o710)
+    // Before anything is made in it: what is there already would not be counted.
+    if (sizeBytes !== undefined) limitProject(staging, assignProject(staging), sizeBytes)
     makeDirectory(path.join(staging, 'diff'), 0o755)
     if (lower !== undefined) makeDirectory(path.join(staging, 'work'), layout.workMode)
     const writes = [write(path.join(staging, 'link'), link, durable)]
@@ -138,7 +141,10 @@ async function finishRemoval(layout: Layout, dir: string): Promise<void> {
   }
   // The name comes from a file: nothing but a name of our form may lead to an unlink.
   if (/^[A-Z2-7]{26}$/.test(link)) fs.rmSync(layout.link(link), { force: true })
-  if (fs.existsSync(dir)) await removeTree(dir)
+  if (!fs.existsSync(dir)) return
+  const project = layout.limits ? projectOf(dir) : 0
+  await removeTree(dir)
+  if (project !== 0) limitProject(layout.home, project, 0)
 }
 
 /** Take up the removals that a kill interrupted. What still cannot be removed stays hidden, and is reported when its layer is removed again. */

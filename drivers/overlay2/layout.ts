@@ -22,6 +22,8 @@ export interface Layout {
   /** The driver's name, for messages. */
   readonly driver: string
   readonly workMode: number
+  /** The file system keeps projects to limits, so a layer may have a project of its own. */
+  readonly limits: boolean
   dir(id: LayerId): string
   diff(id: LayerId): string
   work(id: LayerId): string
@@ -29,10 +31,10 @@ export interface Layout {
   link(name: string): string
 }
 
-export function layoutOf(home: string, driver = 'overlay2', workMode = 0o700): Layout {
+export function layoutOf(home: string, { driver = 'overlay2', workMode = 0o700, limits = false }: Partial<Pick<Layout, 'driver' | 'workMode' | 'limits'>> = {}): Layout {
   const dir = (id: LayerId): string => path.join(home, id)
   return {
-    home, driver, workMode, dir,
+    home, driver, workMode, limits, dir,
     diff: id => path.join(home, id, 'diff'),
     work: id => path.join(home, id, 'work'),
     merged: id => path.join(home, id, 'merged'),

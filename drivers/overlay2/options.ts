@@ -1,10 +1,11 @@
 // overlay2's daemon options (`--storage-opt overlay2.…`) and its options per layer, in Docker's words.
 
 import { StorageError } from '../../lib/errors.ts'
-import { splitPair } from '../../lib/driver-options.ts'
+import type { CreateOptions } from '../../lib/driver.ts'
+import { layerSize, parseSize, splitPair } from '../../lib/driver-options.ts'
 
 export interface Overlay2Options {
-  /** Default size limit of each writable layer, as given (`10G`). Needs project quota on xfs. */
+  /** Default size limit of each writable layer, as given (`10G`). Needs project quota, on xfs or ext4. */
   readonly size?: string
 }
 
@@ -19,6 +20,7 @@ export function parseOptions(pairs: readonly string[]): Overlay2Options {
         if (!/^(1|0|t|f|true|false)$/i.test(value)) throw new StorageError('INVALID_ARGUMENT', `overlay2.override_kernel_check: invalid boolean ${JSON.stringify(value)}`, { driver: 'overlay2' })
         break
       case 'overlay2.size':
+        parseSize(value)
         options = { ...options, size: value }
         break
       default:
@@ -28,20 +30,19 @@ export function parseOptions(pairs: readonly string[]): Overlay2Options {
   return options
 }
 
-/** The texts of moby's overlay2 for limits that the file system below cannot keep. */
-export function quotaUnsupported(fileSystem: string): StorageError {
-  return fileSystem === 'xfs'
-    ? new StorageError('NOT_SUPPORTED', 'Storage option overlay2.size not supported. Filesystem does not support Project Quota: Filesystem does not support, or has not enabled quotas',
-      { driver: 'overlay2', hint: 'mount the data root\'s file system with pquota' })
-    : new StorageError('NOT_SUPPORTED', `Storage Option overlay2.size only supported for backingFS XFS. Found ${fileSystem}`,
-      { driver: 'overlay2', hint: 'put the data root on xfs mounted with pquota' })
+/** The texts of moby's overlay2 for limits that the file system below cannot keep; `why` is this machine's reason. */
+export function quotaUnsupported(fileSystem: string, why: string): StorageError {
+  const hint = `${why}: put the data root on xfs mounted with pquota, or on ext4 with prjquota`
+  return fileSystem === 'xfs' || fileSystem === 'extfs'
+    ? new StorageError('NOT_SUPPORTED', 'Storage option overlay2.size not supported. Filesystem does not support Project Quota: Filesystem does not support, or has not enabled quotas', { driver: 'overlay2', hint })
+    : new StorageError('NOT_SUPPORTED', `Storage Option overlay2.size only supported for backingFS XFS. Found ${fileSystem}`, { driver: 'overlay2', hint })
 }
 
-/** Check a layer's own options; none can be had here without project quota. @throws INVALID_ARGUMENT, NOT_SUPPORTED */
-export function checkLayerOptions(storageOptions: Readonly<Record<string, string>> | undefined, writable: boolean): void {
-  for (const key of Object.keys(storageOptions ?? {})) {
-    if (key.toLowerCase() !== 'size') throw new StorageError('INVALID_ARGUMENT', `overlay2: unknown option ${key}`, { driver: 'overlay2', op: 'create', hint: 'known: size' })
-    if (!writable) throw new StorageError('INVALID_ARGUMENT', '--storage-opt size is only supported for ReadWrite Layers', { driver: 'overlay2', op: 'create' })
-    throw new StorageError('NOT_SUPPORTED', '--storage-opt is supported only for overlay over xfs with \'pquota\' mount option', { driver: 'overlay2', op: 'create' })
+/** The limit of a new layer in bytes, or undefined. @throws INVALID_ARGUMENT, NOT_SUPPORTED when `whyNot` says why there are none here */
+export function sizeOfLayer(options: CreateOptions, daemon: Overlay2Options, whyNot: string | undefined): number | undefined {
+  const size = layerSize('overlay2', options.storageOptions, options.writable === true, daemon.size === undefined ? undefined : parseSize(daemon.size))
+  if (size !== undefined && whyNot !== undefined) {
+    throw new StorageError('NOT_SUPPORTED', '--storage-opt is supported only for overlay over xfs with \'pquota\' mount option', { driver: 'overlay2', op: 'create', hint: `${whyNot}: ext4 with prjquota will do, too` })
   }
+  return size
 }

@@ -10,6 +10,7 @@ import { isAlive, processIdentity } from '../../lib/sys/lock.ts'
 import { performMount, unmount } from '../../lib/sys/mount.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
+import { whyNoProjectQuota } from '../../lib/sys/quota.ts'
 import { fileSystemName, reportsTypes } from '../../lib/sys/statfs.ts'
 import { getXattr, listXattrs, setXattr } from '../../lib/sys/xattr.ts'
 import { escapeLower, escapePath } from './layout.ts'
@@ -25,6 +26,8 @@ export interface Overlay2Facts {
   readonly userxattr: boolean
   /** The kernel knows `index=`; it is switched off, or a lower that was an upper before is refused with ESTALE (moby PR 34697). */
   readonly indexOff: boolean
+  /** Why a layer's size cannot be limited here; absent when it can. */
+  readonly whyNoQuota: string | undefined
   /** The kernel's default is metacopy=on: a chmod copies up an inode without its data. */
   readonly metacopy?: boolean
   /** Empty: the upper directory tells all changes. Otherwise why not, in dockerd's words. This and the last are absent when not examined. */
@@ -33,7 +36,7 @@ export interface Overlay2Facts {
 
 /** What is known without mounting or writing anything, for a root that is opened read-only. */
 export function factsUnexamined(home: string): Overlay2Facts {
-  return { backingFileSystem: fileSystemName(home), supportsDType: reportsTypes(home), userxattr: privileges().userNamespace, indexOff: knowsIndex() }
+  return { backingFileSystem: fileSystemName(home), supportsDType: reportsTypes(home), userxattr: privileges().userNamespace, indexOff: knowsIndex(), whyNoQuota: 'the root is open read-only' }
 }
 
 function knowsIndex(): boolean {
@@ -137,7 +140,7 @@ function examineIn(dir: string): Examined {
     ok: true,
     facts: {
       backingFileSystem, userxattr, supportsDType: true, indexOff: setup.indexOff,
-      metacopy: usesMetacopy(setup), notNativeReason: notNative(setup, prefix),
+      whyNoQuota: whyNoProjectQuota(dir), metacopy: usesMetacopy(setup), notNativeReason: notNative(setup, prefix),
     },
   }
 }

@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
 import type { CreateOptions, Driver, LayerContent, Mount, OpenDriverOptions, ProbeResult, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
+import { parseSize } from '../../lib/driver-options.ts'
 import { asStorageError, errnoOf, isErrno, StorageError } from '../../lib/errors.ts'
 import { atomicWrite } from '../../lib/fs/atomic.ts'
 import { probeMethod } from '../../lib/fs/copy-data.ts'
@@ -17,8 +18,9 @@ import { isLayerId } from '../../lib/ids.ts'
 import type { LayerId } from '../../lib/ids.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
+import { assignProject, limitProject, projectOf, projectUsage, whyNoProjectQuota } from '../../lib/sys/quota.ts'
 import { fileSystemName } from '../../lib/sys/statfs.ts'
-import { checkLayerOptions, parseOptions, quotaUnsupported } from './options.ts'
+import { parseOptions, quotaUnsupported, sizeOfLayer } from './options.ts'
 import type { VfsOptions } from './options.ts'
 
 export type { VfsOptions } from './options.ts'
@@ -34,10 +36,12 @@ class Vfs implements Driver {
   readonly #readOnly: boolean
   readonly #options: VfsOptions
   readonly #kept = { noted: 0, lost: 0, xattrsMissing: 0 }
+  readonly #whyNoQuota: string | undefined
   #method: CopyMethod | undefined
 
   constructor(home: string, options: VfsOptions, readOnly: boolean) {
-    this.supports = supportsHere()
+    this.#whyNoQuota = whyNoProjectQuota(home)
+    this.supports = supportsHere(home)
     this.#home = home
     this.#options = options
     this.#readOnly = readOnly
@@ -52,7 +56,7 @@ class Vfs implements Driver {
    */
   async create(id: LayerId, options: CreateOptions = {}): Promise<void> {
     this.#mustWrite('create', id)
-    checkLayerOptions(options.storageOptions, options.writable === true)
+    const size = sizeOfLayer(options, this.#options, this.#whyNoQuota)
     const { parent } = options
     if (parent !== undefined) this.#existing(parent)
     const staging = this.#own('new', id), dir = this.#dir(id)
@@ -67,6 +71,8 @@ class Vfs implements Driver {
     try {
       this.#mustNotExist(id)
       const tree = path.join(staging, 'tree')
+      // Before anything is made in it: what is there already would not be counted.
+      const project = size === undefined ? 0 : assignProject(staging)
       if (parent === undefined) {
         fs.mkdirSync(tree, 0o755)
         fs.chmodSync(tree, 0o755)
@@ -78,6 +84,8 @@ class Vfs implements Driver {
         await atomicWrite(this.#own('parents', id), parent, { mode: 0o600 })
         recorded = true
       }
+      // The copy of the parent is not the container's doing: a limit means the same for every driver.
+      if (size !== undefined) limitProject(staging, project, projectUsage(staging, project) + size)
       fs.renameSync(tree, dir)
       fs.rmdirSync(staging)
     } catch (error) {
@@ -122,7 +130,12 @@ class Vfs implements Driver {
         fs.renameSync(this.#dir(id), gone)
       }
       fs.rmSync(this.#own('parents', id), { force: true })
-      for (const rest of [gone, this.#own('new', id)]) if (fs.existsSync(rest)) await removeTree(rest)
+      for (const rest of [gone, this.#own('new', id)]) {
+        if (!fs.existsSync(rest)) continue
+        const project = this.#whyNoQuota === undefined ? projectOf(rest) : 0
+        await removeTree(rest)
+        if (project !== 0) limitProject(this.#home, project, 0)
+      }
     } catch (error) {
       if (isErrno(error, 'ENOENT')) return // somebody else removed it first
       throw asStorageError(error, `vfs: removing layer ${id}`, { driver: 'vfs', op: 'remove', key: id })
@@ -179,16 +192,16 @@ class Vfs implements Driver {
   }
 }
 
-function supportsHere(): Supports {
+function supportsHere(base: string): Supports {
   const { chown, native, userNamespace } = privileges()
-  return { nativeMounts: false, independentLayers: false, maxDepth: Number.MAX_SAFE_INTEGER, quota: false, ownership: native && chown && !userNamespace }
+  return { nativeMounts: false, independentLayers: false, maxDepth: Number.MAX_SAFE_INTEGER, quota: whyNoProjectQuota(base) === undefined, ownership: native && chown && !userNamespace }
 }
 
 async function probe(home: string): Promise<ProbeResult> {
   const base = nearestExisting(home)
   try {
     fs.accessSync(base, fs.constants.W_OK | fs.constants.X_OK)
-    return { ok: true, supports: supportsHere() }
+    return { ok: true, supports: supportsHere(base) }
   } catch (error) {
     return { ok: false, code: 'PREREQUISITE_MISSING', reason: `vfs cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, hint: 'choose a writable data root' }
   }
@@ -203,7 +216,8 @@ async function open({ home, options, readOnly = false }: OpenDriverOptions<VfsOp
     if (!fs.existsSync(home)) throw new StorageError('NOT_FOUND', `vfs: ${home} does not exist`, { driver: 'vfs', op: 'open', path: home })
     return new Vfs(fs.realpathSync(home), options, true)
   }
-  if (options.size !== undefined && options.size !== '0') throw quotaUnsupported()
+  const whyNoQuota = options.size === undefined || parseSize(options.size) === 0 ? undefined : whyNoProjectQuota(nearestExisting(home))
+  if (whyNoQuota !== undefined) throw quotaUnsupported(whyNoQuota)
   try {
     const folders: readonly (readonly [string, number])[] = [['.', 0o710], ['dir', 0o710], ['layerstack', 0o700], ['layerstack/new', 0o700], ['layerstack/gone', 0o700], ['layerstack/parents', 0o700]]
     for (const [name, mode] of folders) {

@@ -1,7 +1,8 @@
 // vfs's daemon options and its options per layer, in Docker's words.
 
 import { StorageError } from '../../lib/errors.ts'
-import { splitPair } from '../../lib/driver-options.ts'
+import type { CreateOptions } from '../../lib/driver.ts'
+import { layerSize, parseSize, splitPair } from '../../lib/driver-options.ts'
 
 export interface VfsOptions {
   /** Default size limit of each writable layer, as given. Needs project quota. */
@@ -18,6 +19,7 @@ export function parseOptions(pairs: readonly string[]): VfsOptions {
     switch (key.toLowerCase()) {
       case 'size':
       case 'vfs.size':
+        parseSize(value)
         options = { ...options, size: value }
         break
       case 'vfs.xattrs':
@@ -35,16 +37,17 @@ function invalid(message: string, hint?: string): StorageError {
   return new StorageError('INVALID_ARGUMENT', message, { driver: 'vfs', ...(hint === undefined ? {} : { hint }) })
 }
 
-export function quotaUnsupported(): StorageError {
-  return new StorageError('NOT_SUPPORTED', 'Filesystem does not support, or has not enabled quotas', { driver: 'vfs' })
+export function quotaUnsupported(why: string): StorageError {
+  return new StorageError('NOT_SUPPORTED', 'Filesystem does not support, or has not enabled quotas', { driver: 'vfs', hint: `${why}: put the data root on xfs mounted with pquota, or on ext4 with prjquota` })
 }
 
-/** Check a layer's own options. @throws INVALID_ARGUMENT, NOT_SUPPORTED */
-export function checkLayerOptions(storageOptions: Readonly<Record<string, string>> | undefined, writable: boolean): void {
-  const keys = Object.keys(storageOptions ?? {})
-  if (keys.length > 0 && !writable) throw invalid('--storage-opt is not supported for vfs on read-only layers')
-  for (const key of keys) {
-    if (key.toLowerCase() !== 'size') throw invalid(`Storage opt ${key} not supported`, 'known: size')
-    throw quotaUnsupported()
-  }
+/** The limit of a new layer in bytes, or undefined. @throws INVALID_ARGUMENT, NOT_SUPPORTED when `whyNot` says why there are none here */
+export function sizeOfLayer(options: CreateOptions, daemon: VfsOptions, whyNot: string | undefined): number | undefined {
+  const keys = Object.keys(options.storageOptions ?? {})
+  if (keys.length > 0 && options.writable !== true) throw invalid('--storage-opt is not supported for vfs on read-only layers')
+  const unknown = keys.find(key => key.toLowerCase() !== 'size')
+  if (unknown !== undefined) throw invalid(`Storage opt ${unknown} not supported`, 'known: size')
+  const size = layerSize('vfs', options.storageOptions, options.writable === true, daemon.size === undefined ? undefined : parseSize(daemon.size))
+  if (size !== undefined && whyNot !== undefined) throw quotaUnsupported(whyNot)
+  return size
 }

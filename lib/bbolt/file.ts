@@ -6,7 +6,8 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
 import { syncDirectorySync, writeNew } from '../fs/atomic.ts'
-import { lock } from '../sys/lock.ts'
+import { isLocked, lock } from '../sys/lock.ts'
+import { nativeReason } from '../sys/native.ts'
 import { BoltBucket } from './bucket.ts'
 import { metaState } from './format.ts'
 import { readBolt } from './reader.ts'
@@ -60,6 +61,8 @@ export class BoltFile {
     this.#makeFile(sync)
     const held = await lock(this.path, options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs })
     try {
+      // Without native calls our locks are files of our own, which bbolt does not see; the kernel still tells of its lock.
+      if (nativeReason !== undefined && isLocked(this.path)) throw new StorageError('LOCKED', `${this.path} is open in another program`, { path: this.path, hint: 'stop the dockerd that uses it' })
       const bytes = this.#bytes()
       // Whoever made the file and ended before its first write left it empty; bbolt begins in place as well.
       if (bytes.length === 0) fs.writeFileSync(this.path, newDatabase(), { flag: 'r+' })

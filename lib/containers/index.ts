@@ -1,7 +1,8 @@
 // Containers: records in Docker's layout over container layers.
 
 export { ContainerStore } from './store.ts'
-export type { CommitOptions, CommitResult, CreateContainerOptions, MountedContainer } from './store.ts'
+export type { CommitOptions, CommitResult } from './commit.ts'
+export type { CreateContainerOptions, MountedContainer } from './store.ts'
 export { checkContainerName } from './config.ts'
 export type { ContainerConfig, ContainerRecord } from './config.ts'
 export type { ContainerMountOptions } from './attach.ts'

@@ -6,10 +6,8 @@ import path from 'node:path'
 import type { Change, Mount, Usage } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
 import { syncDirectory } from '../fs/atomic.ts'
-import { emptyTarDigest, parseDigest, randomId } from '../ids.ts'
-import type { ChainId, Digest } from '../ids.ts'
-import { applyChanges } from '../images/changes.ts'
-import { encodeConfig, runtimeConfig } from '../images/config.ts'
+import { randomId } from '../ids.ts'
+import type { Digest } from '../ids.ts'
 import type { ImageStore } from '../images/index.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot, RwLayers } from '../layers/index.ts'
@@ -17,10 +15,11 @@ import type { LayerStore, Operation } from '../layers/index.ts'
 import type { WriteOptions, WriteOutcome } from '../diff/index.ts'
 import { checkContainerName, randomName, readContainer, timestamp, writeContainer } from './config.ts'
 import type { ContainerConfig, ContainerRecord } from './config.ts'
+import { commitContainer } from './commit.ts'
+import type { CommitOptions, CommitResult } from './commit.ts'
 import { attachMounts } from './attach.ts'
 import type { Attached, ContainerMountOptions } from './attach.ts'
 import { describeMounts } from './describe-mounts.ts'
-import { onlyIfEmpty } from './empty-layer.ts'
 import { mergeConfig } from './merge-config.ts'
 import { readContainerMounts, readMountPoints } from './mount-points.ts'
 import type { ContainerMounts, MountPointRecord } from './mount-points.ts'
@@ -43,30 +42,6 @@ export interface CreateContainerOptions {
   /** Volumes, binds and tmpfs. The image's own VOLUMEs become anonymous volumes whatever is given here. */
   readonly mounts?: ContainerMountOptions
   readonly signal?: AbortSignal
-}
-
-export interface CommitOptions {
-  /** A name for the new image. */
-  readonly reference?: string
-  readonly author?: string
-  readonly message?: string
-  /** What differs from the container's config; variables, labels, ports and volumes are united with it, as `docker commit` does. */
-  readonly config?: ContainerConfig
-  /** RFC 3339. Default: now. Give it, and the same container commits to the same image id. */
-  readonly created?: string
-  /** Dockerfile instructions for the image's config, as in `docker commit --change`; applied after `config`. */
-  readonly changes?: readonly string[]
-  readonly signal?: AbortSignal
-  /** Bytes of the new layer's tar so far. */
-  readonly onProgress?: (bytes: number) => void
-}
-
-export interface CommitResult {
-  readonly imageId: Digest
-  /** The new layer; absent when nothing had changed. */
-  readonly chainId?: ChainId
-  /** Names that vanished or changed their kind while they were read. */
-  readonly skipped: readonly { readonly path: string; readonly what: string; readonly reason: string }[]
 }
 
 /** A mounted container; disposing gives the hold back. */
@@ -375,52 +350,9 @@ export class ContainerStore {
 
   /** Make an image of the container: its changes become a layer on the image's. Works while it is mounted. */
   async commit(ref: string, options: CommitOptions = {}): Promise<CommitResult> {
-    const container = this.get(ref)
-    return await this.#layers.operation('commit', async operation => {
-      const image = container.imageId === undefined ? undefined : await this.#images.get(container.imageId)
-      const parent = image?.layers.at(-1)
-      // Before the work, since they may be wrong.
-      const runtime = mergeConfig(applyChanges(options.config ?? container.config, options.changes ?? []) as ContainerConfig, container.config)
-      const layer = await this.#registerChanges(operation, container.id, parent, options)
-      const raw = image?.config.raw ?? { architecture: goArchitecture(), os: 'linux' }
-      const created = options.created ?? timestamp()
-      const config = {
-        // What says where it runs is the image's; author, comment and build records are not this image's (moby image.NewChildImage).
-        ...Object.fromEntries(inherited.filter(key => raw[key] !== undefined).map(key => [key, raw[key]])), created,
-        ...(options.author === undefined ? {} : { author: options.author }), ...(options.message === undefined ? {} : { comment: options.message }),
-        config: runtimeConfig(runtime), container: container.id,
-        history: [...rawHistory(raw), historyOf(container.config, options, created, layer.chainId === undefined)],
-        rootfs: { type: 'layers', diff_ids: [...image?.config.diffIds ?? [], ...layer.diffId === undefined ? [] : [layer.diffId]] },
-      }
-      const imageId = await this.#images.create(encodeConfig(config), {
-        operation, ...(container.imageId === undefined ? {} : { parent: container.imageId }), ...(options.reference === undefined ? {} : { reference: options.reference }),
-      })
-      return { imageId, skipped: layer.skipped, ...(layer.chainId === undefined ? {} : { chainId: layer.chainId }) }
-    }, options.signal)
-  }
-
-  async #registerChanges(operation: Operation, id: string, parent: ChainId | undefined, { signal, onProgress }: CommitOptions):
-  Promise<{ chainId?: ChainId; diffId?: Digest; skipped: CommitResult['skipped'] }> {
-    const changes = this.#rw.tar(id, { signal })
-    try {
-      // Docker records a commit without changes as an empty layer, and so keeps none.
-      const { stream, outcome } = await onlyIfEmpty(changes)
-      if (stream === undefined) return { skipped: (await outcome).skipped }
-      const [layer] = await this.#layers.register(operation, [{ source: { stream }, ...(onProgress === undefined ? {} : { onProgress }) }], parent)
-      if (layer === undefined) throw new StorageError('CORRUPT', 'registering the changes gave no layer', { op: 'commit' })
-      const { skipped, diffId } = await outcome
-      if (parseDigest(diffId) !== layer.diffId || layer.diffId === emptyTarDigest) {
-        throw new StorageError('CORRUPT', `the changes were written as ${diffId} and read as ${layer.diffId}`, { op: 'commit' })
-      }
-      return { chainId: layer.chainId, diffId: layer.diffId, skipped }
-    } finally {
-      // A failure may leave the writer in the middle: its thread would wait for a reader for ever.
-      await changes.return(undefined as never)
-    }
+    return await commitContainer({ layers: this.#layers, rw: this.#rw, images: this.#images }, this.get(ref), options)
   }
 }
-
-const inherited = ['architecture', 'variant', 'os', 'os.version', 'os.features']
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
@@ -428,24 +360,4 @@ function compare(a: string, b: string): number {
 
 function volumesOf(points: Readonly<Record<string, MountPointRecord>>): string[] {
   return Object.values(points).flatMap(({ Type, Name }) => Type === 'volume' && Name !== '' ? [Name] : [])
-}
-
-function rawHistory(raw: Readonly<Record<string, unknown>>): readonly unknown[] {
-  return Array.isArray(raw['history']) ? raw['history'] as unknown[] : []
-}
-
-function historyOf(config: ContainerConfig, options: CommitOptions, created: string, empty: boolean): Record<string, unknown> {
-  return {
-    created,
-    ...(options.author === undefined ? {} : { author: options.author }),
-    created_by: (config.Cmd ?? []).join(' '),
-    ...(options.message === undefined ? {} : { comment: options.message }),
-    ...(empty ? { empty_layer: true } : {}),
-  }
-}
-
-/** Node's names of processors in Go's words, as image configs have them. */
-function goArchitecture(): string {
-  const names: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' }
-  return names[process.arch] ?? process.arch
 }

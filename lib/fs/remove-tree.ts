@@ -8,6 +8,7 @@ import { mountTable } from '../sys/mount.ts'
 import type { MountInfo } from '../sys/mount.ts'
 import { runJob } from '../sys/threads.ts'
 import type { JobContext } from '../sys/threads.ts'
+import { removeSmall } from './remove-small.ts'
 import { joinPath } from './walk.ts'
 
 // A path given to the kernel ends at 4,096 bytes with its NUL (PATH_MAX); a name has at most 255. Deeper trees are moved up first.
@@ -107,9 +108,9 @@ function mounted(path: Buffer): StorageError {
   return new StorageError('BUSY', `removing ${path}: something is mounted there`, { op: 'remove', path: path.toString(), errno: 'EBUSY', hint: `umount ${path}` })
 }
 
-/** `removeTreeSync` in a worker thread. */
-export function removeTree(root: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
-  return runJob<string, void>(import.meta.url, 'removeTreeJob', root, { signal: options.signal })
+/** `removeTreeSync`, in a worker thread unless the tree is small. */
+export async function removeTree(root: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+  if (!removeSmall(Buffer.from(root))) await runJob<string, void>(import.meta.url, 'removeTreeJob', root, { signal: options.signal })
 }
 
 /** For threads.ts only. */

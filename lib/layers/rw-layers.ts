@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { changesOf, packNames } from '../diff/index.ts'
 import type { TreeSpec } from '../diff/index.ts'
-import { jobsModule } from '../diff/jobs.ts'
+import { jobsModule, seedJob } from '../diff/jobs.ts'
 import type { ApplyArguments, SeedArguments, SeedEntry, WriteArguments, WriteOutcome } from '../diff/jobs.ts'
 import type { WriteOptions } from '../diff/write-layer.ts'
 import type { Change, Driver, LayerContent, Mount, Usage } from '../driver.ts'
@@ -135,7 +135,7 @@ export class RwLayers {
       dir: content.path, ...applyFormat(content), entries: initEntries,
       tree: treeOf(content), lower: content.kind === 'branch' && content.lowers.length > 0 ? lowerOf(content) : undefined,
     }
-    await runJob<SeedArguments, void>(jobsModule, 'seedJob', args)
+    await seedJob(args)
   }
 
   // ---- mounting --------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ import type { References } from './in-use.ts'
 import { abandonedIntents, deferRelease, Intent } from './intents.ts'
 import type { IntentRecord } from './intents.ts'
 import { listChainIds, readLayer, tarSplitName, writeLayerFiles } from './layer-files.ts'
-import { removePath } from './remove-path.ts'
 import { forgetRw } from './rw-files.ts'
 import { stageLayers } from './stage.ts'
 import type { StagedLayer } from './stage.ts'
@@ -124,7 +123,7 @@ export class DiskLayerStore implements LayerStore {
     const attempt = async (work: () => Promise<void>): Promise<void> => {
       try { await work() } catch (error) { failures.push(error) }
     }
-    for (const target of record.paths) await attempt(() => removePath(target))
+    for (const target of record.paths) await attempt(() => removeTree(target))
     for (const { name, record: file } of record.containers) if (!fs.existsSync(file)) forgetRw(this.root, name)
     let used: Set<LayerId> | undefined
     for (const id of record.layers) {
@@ -147,7 +146,7 @@ export class DiskLayerStore implements LayerStore {
       const id = cacheIdIn(dir)
       try {
         if (isLayerId(id) && !used.has(id)) await this.driver.remove(id)
-        await removePath(dir)
+        await removeTree(dir)
         recovered.push(path.basename(dir))
       } catch (error) {
         this.unsettled.push(asStorageError(error, `removing ${dir}`))

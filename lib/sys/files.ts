@@ -143,6 +143,7 @@ export function setUmask(mask: number): number {
   return c.umask([mask])
 }
 
+export const RESOLVE_NO_XDEV = 0x01
 export const RESOLVE_NO_SYMLINKS = 0x04
 export const RESOLVE_BENEATH = 0x08
 export const RESOLVE_IN_ROOT = 0x10

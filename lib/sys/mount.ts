@@ -133,7 +133,23 @@ export const overlayKernel: { lowerdirPlus: boolean | undefined } = { lowerdirPl
 const fsconfigLimit = 255
 
 function mountOverlay(mount: Mount, options: ParsedOptions, target: string): void {
-  if (overlayKernel.lowerdirPlus !== false && mountOverlayByFd(mount, options, target)) return
+  let refused: unknown
+  try {
+    if (overlayKernel.lowerdirPlus !== false && mountOverlayByFd(mount, options, target)) return
+  } catch (error) {
+    // Until Linux 6.5 any option is taken, and what overlay makes of it shows at the end: as EINVAL, as much else does.
+    if (overlayKernel.lowerdirPlus !== undefined || !isErrno(error, 'EINVAL')) throw error
+    refused = error
+  }
+  try {
+    mountOverlayByString(mount, options, target)
+  } catch (error) {
+    throw refused ?? error
+  }
+  if (refused !== undefined) overlayKernel.lowerdirPlus = false
+}
+
+function mountOverlayByString(mount: Mount, options: ParsedOptions, target: string): void {
   const plain = options.data.join(',')
   if (Buffer.byteLength(plain) < pageBytes) {
     c.mount([cPath(mount.source), cPath(target), 'overlay', options.flags, plain], target)
@@ -197,10 +213,10 @@ function mountOverlayByFd(mount: Mount, options: ParsedOptions, target: string):
           overlayKernel.lowerdirPlus = false
           return false
         }
-        overlayKernel.lowerdirPlus = true
       }
     }
     c.fsconfig([SYS_fsconfig, fsfd, FSCONFIG_CMD_CREATE, null, null, 0], target)
+    overlayKernel.lowerdirPlus = true
     mfd = c.fsmount([SYS_fsmount, fsfd, CLOEXEC, mountAttributes(options.flags)], target)
     c.moveMount([SYS_move_mount, mfd, '', AT_FDCWD, cPath(target), MOVE_MOUNT_F_EMPTY_PATH], target)
     return true

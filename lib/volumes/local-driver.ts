@@ -12,6 +12,7 @@ import type { LayerId } from '../ids.ts'
 import type { DataRoot } from '../layers/index.ts'
 import { MountCounts } from '../layers/mount-counts.ts'
 import { isMountpoint, performMount, unmount } from '../sys/mount.ts'
+import { assignProject, limitProject, projectOf, whyNoProjectQuota } from '../sys/quota.ts'
 import type { DriverVolume, HoldOptions, VolumeDriver } from './driver.ts'
 import { checkLocalOptions, givenOptions, localOptionsOf, maskPassword, mountArguments, needsMount, parseLocalOptions } from './local-options.ts'
 import type { LocalOptions, Resolve } from './local-options.ts'
@@ -80,7 +81,7 @@ export class LocalVolumeDriver implements VolumeDriver {
 
   check(name: string, options: Readonly<Record<string, string>>): void {
     checkVolumeName(name)
-    checkLocalOptions(options)
+    checkLocalOptions(options, () => whyNoProjectQuota(volumePaths.dir(this.#root)))
   }
 
   async create(name: string, options: Readonly<Record<string, string>>): Promise<void> {
@@ -95,6 +96,7 @@ export class LocalVolumeDriver implements VolumeDriver {
     const fresh = path.join(dir, `_new-${randomBytes(6).toString('hex')}`)
     fs.mkdirSync(fresh, { mode: 0o700 })
     fs.chmodSync(fresh, 0o755)
+    if (saved !== undefined && saved.Quota.Size > 0) limitProject(fresh, assignProject(fresh), saved.Quota.Size)
     fs.renameSync(fresh, path.join(dir, '_data'))
     if (this.#sync) {
       syncDirectorySync(dir)
@@ -108,6 +110,7 @@ export class LocalVolumeDriver implements VolumeDriver {
     this.#mustBeOurs(name)
     await this.#takeDownStale(name)
     const trash = path.join(volumePaths.trash(this.#root), `${fileKey(name)}-${randomBytes(6).toString('hex')}`)
+    const limited = (this.#options(name)?.Quota.Size ?? 0) > 0
     // Under the count's lock: nobody begins to mount what is about to vanish.
     let apart = false
     await this.#counts.clear(this.#key(name), holders => {
@@ -117,6 +120,7 @@ export class LocalVolumeDriver implements VolumeDriver {
       apart = this.#vanish(dir, trash)
     })
     if (this.#sync) syncDirectorySync(path.dirname(dir))
+    if (limited) forgetLimit(apart ? dir : trash)
     await removeTree(apart ? dir : trash)
   }
 
@@ -214,6 +218,15 @@ export class LocalVolumeDriver implements VolumeDriver {
       await this.#counts.drop(parseLayerId(key), false, () => undefined)
     }
     for (const name of names(volumePaths.trash(this.#root))) await removeTree(path.join(volumePaths.trash(this.#root), name))
+  }
+}
+
+/** The kernel keeps a project's limit until it is told otherwise. */
+function forgetLimit(dir: string): void {
+  for (const name of names(dir)) {
+    const data = path.join(dir, name)
+    const id = fs.lstatSync(data).isDirectory() ? projectOf(data) : 0
+    if (id !== 0) limitProject(data, id, 0)
   }
 }
 

@@ -8,6 +8,7 @@ import { addressOf, checkLocalOptions, givenOptions, localOptionsOf, maskPasswor
 import { checkVolumeName } from './name.ts'
 
 const test = suite('local options')
+const noQuota = (): string => 'not here'
 
 interface Cases {
   readonly localAddressFromOpts: readonly (readonly [string, string])[]
@@ -37,9 +38,9 @@ test('names', () => {
 })
 
 test('options of a new volume', () => {
-  for (const { opts, ok, error } of cases.localVolumeOpts) assert.is(messageOf(() => checkLocalOptions(opts)), ok ? undefined : error, JSON.stringify(opts))
-  assert.is(messageOf(() => checkLocalOptions({ size: '1234' }, true)), undefined)
-  assert.is(messageOf(() => checkLocalOptions({ type: 'cifs', device: '//host:445/share' })), 'port not allowed in CIFS device URL, include \'port\' in \'o=\'')
+  for (const { opts, ok, error } of cases.localVolumeOpts) assert.is(messageOf(() => checkLocalOptions(opts, noQuota)), ok ? undefined : error, JSON.stringify(opts))
+  assert.is(messageOf(() => checkLocalOptions({ size: '1234' }, () => undefined)), undefined)
+  assert.is(messageOf(() => checkLocalOptions({ type: 'cifs', device: '//host:445/share' }, noQuota)), 'port not allowed in CIFS device URL, include \'port\' in \'o=\'')
 })
 
 test('addresses and passwords in options', () => {

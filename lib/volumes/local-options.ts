@@ -19,18 +19,17 @@ const required: Readonly<Record<string, readonly string[]>> = { device: ['type']
 const invalid = (message: string, hint?: string): StorageError => new StorageError('INVALID_ARGUMENT', message, hint === undefined ? {} : { hint })
 
 /**
- * Check the options of a new volume.
+ * Check the options of a new volume. `whyNoQuota` tells why its file system keeps no project to a limit, if so.
  * @throws INVALID_ARGUMENT `invalid option: "x"`, `missing required option: "type"`, `quota size requested but no quota support`, …
  */
-export function checkLocalOptions(options: Readonly<Record<string, string>>, quotaSupported = false): void {
+export function checkLocalOptions(options: Readonly<Record<string, string>>, whyNoQuota: () => string | undefined): void {
   for (const key of Object.keys(options).sort()) if (!known.includes(key)) throw invalid(`invalid option: ${goQuote(key)}`, `a local volume knows ${known.join(', ')}`)
   if (options['type'] === 'cifs' && options['device']) {
     const { port } = parseDevice(options['device'])
     if (port !== '') throw invalid('port not allowed in CIFS device URL, include \'port\' in \'o=\'')
   }
-  if (options['size'] !== undefined && ramInBytes(options['size']) > 0 && !quotaSupported) {
-    throw invalid('quota size requested but no quota support', 'a size limit needs project quotas: an xfs mounted with pquota')
-  }
+  const why = options['size'] !== undefined && ramInBytes(options['size']) > 0 ? whyNoQuota() : undefined
+  if (why !== undefined) throw invalid('quota size requested but no quota support', `${why}: put the volumes on xfs mounted with pquota, or on ext4 with prjquota`)
   for (const key of known) {
     if (options[key] === undefined) continue
     const missing = required[key]?.find(other => options[other] === undefined)

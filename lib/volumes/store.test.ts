@@ -5,9 +5,11 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { assert, needsNative, needsRoot, projectRoot, suite } from '../../fixtures/harness/index.ts'
 import type { Context } from '../../fixtures/harness/index.ts'
+import { mountImage, skipWithoutImage } from '../../fixtures/loop.ts'
 import { open, StorageError } from '../index.ts'
 import type { Code, Storage } from '../index.ts'
 import { isMountpoint, performMount, unmount } from '../sys/mount.ts'
+import { whyNoProjectQuota } from '../sys/quota.ts'
 import { setXattr, getXattr } from '../sys/xattr.ts'
 import { fillVolume, finishFill } from './fill.ts'
 import { anonymousLabel } from './name.ts'
@@ -268,6 +270,39 @@ test('the device of a bind outlives the volume', { skip: needsRoot }, async t =>
   unmount(mountpoint)
   await volumes.remove('bound')
   assert.is(fs.readFileSync(path.join(device, 'precious'), 'utf8'), 'data')
+})
+
+function withProjectQuota(): ReturnType<typeof mountImage> | undefined {
+  let image: ReturnType<typeof mountImage>
+  try {
+    image = mountImage('ext4', { mkfs: ['-O', 'quota,project', '-E', 'quotatype=prjquota'], mountOptions: ['prjquota'], sizeBytes: 128 << 20 })
+  } catch (error) {
+    if (/^mount /.test((error as Error).message)) return undefined
+    throw error
+  }
+  if (whyNoProjectQuota(image.dir) === undefined) return image
+  image.close()
+  return undefined
+}
+
+test('a size limit by project quota', { skip: skipWithoutImage('ext4') }, async t => {
+  const image = withProjectQuota()
+  if (image === undefined) t.skip('needs a kernel with project quota (QFMT_V2)')
+  t.defer(() => image.close())
+  await using storage = await open({ root: path.join(image.dir, 'root'), driver: 'vfs', durability: 'none' })
+  const { volumes } = storage
+  const source = path.join(t.dir, 'source')
+  fs.mkdirSync(source)
+  fs.writeFileSync(path.join(source, 'seed'), Buffer.alloc(500_000, 1))
+  const { mountpoint } = await volumes.create('small', { options: { size: '1m' } })
+  await volumes.fill('small', source, { reference: 'me' })
+  assert.is(fs.statSync(path.join(mountpoint, 'seed')).size, 500_000)
+  assert.throws(() => fs.writeFileSync(path.join(mountpoint, 'big'), Buffer.alloc(2 << 20, 1)), /EDQUOT|ENOSPC/)
+  const free = await volumes.create('free')
+  fs.writeFileSync(path.join(free.mountpoint, 'big'), Buffer.alloc(2 << 20, 1))
+  await fails(volumes.clone('free', 'too-small', { options: { size: '1m' } }), 'QUOTA_EXCEEDED')
+  assert.is(volumes.find('too-small'), undefined)
+  await volumes.remove('small')
 })
 
 // ---- filling ---------------------------------------------------------------------------------------------------------------------

@@ -365,7 +365,9 @@ export class VolumeStore {
       const driver = this.#driverOf(name)
       const data = await driver.mount(name)
       try {
-        const inUse = driver.mountCount(name) > 1 || this.references(name).some(other => other !== options.reference)
+        // The directory itself must stay for those who hold it, and for its project, which limits its size.
+        const limited = driver.find(name)?.options['size'] !== undefined
+        const inUse = limited || driver.mountCount(name) > 1 || this.references(name).some(other => other !== options.reference)
         const sync = this.#root.durability === 'full'
         if (!options.subpath) return await fillVolume(data, produce, { sync, inUse })
         return await fillVolume(subpathOf(data, options.subpath), produce, { sync, inUse: true })

@@ -43,7 +43,8 @@ class Player {
     const of = (kind: string): string[] => names.filter(name => this.state.get(name)?.startsWith(kind))
     const fresh = `${this.#name}/${++this.#next}`
     const parent = this.#below(4) === 0 ? '' : pick(of('committed')) ?? ''
-    const move = this.#below(10)
+    // About sixty snapshots each: enough for chains, few enough to compare twenty times.
+    const move = names.length > 60 ? 9 : this.#below(10)
     const active = pick(of('active')), any = pick(names)
     if (move < 4 || any === undefined) await this.#do(new Map(this.state).set(fresh, `active ${parent} 1`), () => client.make('Prepare', { key: fresh, parent, labels: { l: '1' } }))
     else if (move < 5) await this.#do(new Map(this.state).set(fresh, `view ${parent} 2`), () => client.make('View', { key: fresh, parent, labels: { l: '2' } }))
@@ -55,7 +56,8 @@ class Player {
       const [kind, its] = this.state.get(any)?.split(' ') ?? []
       await this.#do(new Map(this.state).set(any, `${kind} ${its} ${this.#next}`), () => client.update(any, { l: String(this.#next) }, ['labels.l']))
     } else {
-      const bare = pick(names.filter(name => !names.some(other => this.state.get(other)?.split(' ')[1] === name)))
+      const parents = new Set([...this.state.values()].map(what => what.split(' ')[1]))
+      const bare = pick(names.filter(name => !parents.has(name)))
       if (bare === undefined) return
       const after = new Map(this.state)
       after.delete(bare)
@@ -85,7 +87,7 @@ for (const driver of needsRoot === false ? ['overlay2', 'vfs'] : ['vfs']) {
       t.defer(() => server.child.kill('SIGKILL'))
       const client = new Client(socket)
       const before = players.reduce((sum, player) => sum + player.done, 0)
-      const killAt = 100 + below(800)
+      const killAt = 100 + below(900)
       let killed = false
       await Promise.all(players.map(async player => {
         for (let i = 0; i < 1000 && !killed; i++) {
