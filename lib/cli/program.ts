@@ -74,7 +74,10 @@ const groups: Readonly<Record<string, Group>> = {
   },
   serve: {
     summary: 'Offer the store to engines',
-    commands: { volumes: { summary: 'Serve Docker\'s volume plugin protocol', load: () => import('./serve/volumes.ts') } },
+    commands: {
+      volumes: { summary: 'Serve Docker\'s volume plugin protocol', load: () => import('./serve/volumes.ts') },
+      containerd: { summary: 'Serve containerd\'s snapshot service, for a proxy plugin', load: () => import('./serve/containerd.ts') },
+    },
   },
   system: {
     summary: 'Look at and move the whole store',

@@ -363,7 +363,8 @@ export interface SeedArguments {
  */
 export async function seedJob(args: SeedArguments): Promise<void> {
   const view = new TreeView(args.tree)
-  const wanted = args.entries.filter(entry => entry.type !== 'directory' || !showsDirectory(view, entry.name))
+  const root = view.root()
+  const wanted = args.entries.filter(entry => entry.type !== 'directory' || !showsDirectory(view, root, entry.name))
   const implied = await inPlace(args.dir, place => {
     const applier = new LayerApplier(place, args.format, args.xattrPrefix)
     const now = BigInt(Date.now()) * 1_000_000n
@@ -380,8 +381,8 @@ export async function seedJob(args: SeedArguments): Promise<void> {
 }
 
 /** As the container would reach it: no component may be a link or a file. */
-function showsDirectory(view: TreeView, name: string): boolean {
-  let node: TreeNode | undefined = view.root()
+function showsDirectory(view: TreeView, root: TreeNode, name: string): boolean {
+  let node: TreeNode | undefined = root
   for (const part of name.split('/')) {
     node = view.child(node, Buffer.from(part))
     if (node?.st.isDirectory() !== true) return false

@@ -82,7 +82,7 @@ export function projectUsage(dir: string, id: number): number {
   return onDirectory(dir, fd => usageOf(fd, id, dir))
 }
 
-/** Most bytes that the project may hold, in steps of 1 KiB; 0 for no limit. Beyond, writers get EDQUOT (ext4) or ENOSPC (xfs). */
+/** Most bytes that the project may hold, in steps of 1 KiB; 0 for no limit. Beyond, writers get EDQUOT (ext4) or ENOSPC (xfs); ext4 lets one with CAP_SYS_RESOURCE go on. */
 export function limitProject(dir: string, id: number, sizeBytes: number): void {
   if (id === 0) throw new StorageError('INVALID_ARGUMENT', `${dir} has no project of its own`, { path: dir })
   onDirectory(dir, fd => {

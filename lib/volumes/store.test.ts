@@ -287,7 +287,7 @@ function withProjectQuota(): ReturnType<typeof mountImage> | undefined {
 
 test('a size limit by project quota', { skip: skipWithoutImage('ext4') }, async t => {
   const image = withProjectQuota()
-  if (image === undefined) t.skip('needs a kernel with project quota (QFMT_V2)')
+  if (image === undefined) return t.skip('needs a kernel with project quota (QFMT_V2)')
   t.defer(() => image.close())
   await using storage = await open({ root: path.join(image.dir, 'root'), driver: 'vfs', durability: 'none' })
   const { volumes } = storage

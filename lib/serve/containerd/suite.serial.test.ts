@@ -18,7 +18,7 @@ for (const driver of ['overlay2', 'vfs']) {
     fs.mkdirSync(temp)
     const result = spawnSync(goHarness(), ['-test.run', '^TestSuite$', '-test.v', '-test.root', '-test.parallel', '4'], {
       encoding: 'utf8', timeout: 570_000,
-      env: { ...process.env, TMPDIR: temp, SERVE_CMD: serveCommand(driver).join(' '), SUITE_NAME: `layerstack-${driver}` },
+      env: { ...process.env, TMPDIR: temp, SERVE_CMD: serveCommand(driver, '{root}', '{socket}').join(' '), SUITE_NAME: `layerstack-${driver}` },
     })
     const lines = (what: string): string[] => [...result.stdout.matchAll(new RegExp(`^ +--- ${what}: TestSuite/(\\S+)`, 'gm'))].map(match => match[1] ?? '').sort()
     assert.equal(lines('FAIL'), [], result.stdout.slice(-8000) + result.stderr.slice(-4000))
