@@ -168,10 +168,47 @@ test('preparations that last, and their end', { skip: needsRoot }, async t => {
   await volumes.remove('sub')
 })
 
+test('propagation', { skip: needsRoot }, async t => {
+  const { containers } = await withImage(t, 'vfs')
+  const host = path.join(t.dir, 'host'), plain = path.join(t.dir, 'plain')
+  for (const dir of [host, plain]) fs.mkdirSync(dir)
+  performMount({ type: 'tmpfs', source: 'tmpfs', options: ['shared'] }, host)
+  t.defer(() => unmount(host))
+  performMount({ type: 'tmpfs', source: 'tmpfs', options: ['private'] }, plain)
+  t.defer(() => unmount(plain))
+  const prepare = async (mode: string, source: string): Promise<unknown> => {
+    const box = await containers.create({ image: 'app:1', config: { Cmd: ['/bin/sh'] }, mounts: { binds: [`${source}:/s:${mode}`] } })
+    try {
+      return (await containers.spec(box.id)).config['linux']
+    } finally {
+      await containers.remove(box.id, { force: true, volumes: true })
+    }
+  }
+  assert.is((await prepare('rshared', host) as Record<string, unknown>)['rootfsPropagation'], 'shared')
+  assert.is((await prepare('slave', host) as Record<string, unknown>)['rootfsPropagation'], 'rslave')
+  await fails(prepare('shared', plain), 'FAILED_PRECONDITION', `path ${plain} is mounted on ${plain} but it is not a shared mount`)
+  await fails(prepare('rslave', plain), 'FAILED_PRECONDITION', /is not a shared or slave mount/)
+
+  // A slave sees what the host mounts later; rprivate, the default, does not.
+  for (const [mode, wanted] of [['rslave', true], ['', false]] as const) {
+    const box = await containers.create({ image: 'app:1', mounts: { binds: [`${host}:/s${mode === '' ? '' : `:${mode}`}`] } })
+    await containers.withMounts(box.id, root => {
+      const late = path.join(host, 'late')
+      fs.mkdirSync(late, { recursive: true })
+      performMount({ type: 'tmpfs', source: 'tmpfs', options: [] }, late)
+      try {
+        assert.is(isMountpoint(path.join(root, 's', 'late')), wanted, mode)
+      } finally {
+        unmount(late)
+      }
+    })
+  }
+})
+
 test('the OCI bundle: user, environment, defaults', async t => {
   const { containers } = await withImage(t, 'vfs')
   const specOf = async (config: Record<string, unknown>): Promise<{ process: Record<string, unknown>; mounts: { destination: string }[]; linux: Record<string, unknown>; root: unknown }> => {
-    const box = await containers.create({ image: 'app:1', config, mounts: { tmpfs: { '/dev/shm': 'size=1m' }, binds: [`${t.dir}:/s:rshared`] } })
+    const box = await containers.create({ image: 'app:1', config, mounts: { tmpfs: { '/dev/shm': 'size=1m' }, binds: [`${t.dir}:/s`] } })
     const { config: spec } = await containers.spec(box.id)
     await containers.remove(box.id, { force: true, volumes: true })
     return spec as Awaited<ReturnType<typeof specOf>>
@@ -180,7 +217,6 @@ test('the OCI bundle: user, environment, defaults', async t => {
   assert.equal([plain.process['args'], plain.process['cwd'], plain.process['user']], [['/bin/sh', '-c', 'true'], '/data', { uid: 0, gid: 0 }])
   assert.equal(plain.process['env'], ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'A=1', 'HOSTNAME=me'])
   assert.is(plain.mounts.filter(mount => mount.destination === '/dev/shm').length, 1)
-  assert.is(plain.linux['rootfsPropagation'], 'shared')
   for (const [user, wanted] of [['app', { uid: 12, gid: 34, additionalGids: [56] }], ['12', { uid: 12, gid: 34, additionalGids: [56] }], ['99', { uid: 99, gid: 0 }], ['app:more', { uid: 12, gid: 56 }], ['99:98', { uid: 99, gid: 98 }]] as const) {
     assert.equal((await specOf({ User: user })).process['user'], wanted, user)
   }

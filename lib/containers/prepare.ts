@@ -4,10 +4,11 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Mount } from '../driver.ts'
-import { asStorageError, isErrno } from '../errors.ts'
+import { asStorageError, isErrno, StorageError } from '../errors.ts'
 import { atomicWriteSync } from '../fs/atomic.ts'
 import { bootId } from '../layers/mount-counts.ts'
 import { makeDirectories } from '../fs/make-directories.ts'
+import { mountTable } from '../sys/mount.ts'
 import type { VolumeStore } from '../volumes/index.ts'
 import { describeMounts, notDone } from './describe-mounts.ts'
 import type { ContainerMounts, MountPointRecord } from './mount-points.ts'
@@ -36,7 +37,10 @@ export async function prepareMounts(container: { readonly id: string; readonly d
   try {
     const sources = new Map<string, string>()
     for (const point of Object.values(mounts.points)) {
-      if (point.Type === 'bind') makeSource(point)
+      if (point.Type === 'bind') {
+        makeSource(point)
+        mustSpread(point)
+      }
       if (point.Type !== 'volume') continue
       const mounted = await volumes.mount(point.Name, { persistent })
       held.push(point.Name)
@@ -77,6 +81,18 @@ function makeSource(point: MountPointRecord): void {
   } catch (error) {
     throw asStorageError(error, `error while creating mount source path '${point.Source}'`, { op: 'mount', path: point.Source })
   }
+}
+
+/** What shall spread from or to the host must lie on a mount that spreads; else it would silently not. Source: moby daemon/oci_linux.go, ensureShared. */
+function mustSpread({ Source: source, Propagation: propagation = '' }: MountPointRecord): void {
+  if (!/^r?(shared|slave)$/.test(propagation)) return
+  const real = fs.realpathSync(source)
+  // The longest mount point above it; of several on one place the last.
+  const mount = mountTable().filter(({ target }) => target === '/' || real === target || real.startsWith(`${target}/`)).reduce((best, next) => next.target.length >= best.target.length ? next : best)
+  const spreads = (kind: string): boolean => mount.propagation.some(field => field.startsWith(kind))
+  const needs = propagation.endsWith('shared') ? 'shared' : 'shared or slave'
+  if (spreads('shared:') || needs === 'shared or slave' && spreads('master:')) return
+  throw new StorageError('FAILED_PRECONDITION', `path ${source} is mounted on ${mount.target} but it is not a ${needs} mount`, { op: 'mount', path: source, hint: `mount --make-shared ${mount.target}` })
 }
 
 // Beside the container's record, so that it goes with it.

@@ -56,6 +56,7 @@ export class ContainerStore {
   readonly #rw: RwLayers
   readonly #images: ImageStore
   readonly #volumes: VolumeStore
+  readonly #volumesById = new Map<string, { readonly version: string; readonly volumes: readonly string[] }>()
   readonly #dir: string
 
   constructor(root: DataRoot, layers: LayerStore, rw: RwLayers, images: ImageStore, volumes: VolumeStore) {
@@ -68,7 +69,7 @@ export class ContainerStore {
     if (!root.readOnly) ensureDir(this.#dir, 0o710)
     images.addUsers(async () => this.list().flatMap(({ id, imageId, running }) => imageId === undefined ? [] : [{ containerId: id, imageId, running }]))
     // Containers of every driver: what one of them refers to is in use, whoever asks.
-    volumes.addReferences(() => this.#ids().flatMap(id => volumesOf(readMountPoints(path.join(this.#dir, id))).map(volume => ({ volume, reference: id }))))
+    volumes.addReferences(() => this.#ids().flatMap(id => this.#volumesOf(id).map(volume => ({ volume, reference: id }))))
   }
 
   // ---- finding ---------------------------------------------------------------------------------------------------------------
@@ -78,6 +79,19 @@ export class ContainerStore {
     return this.#ids().flatMap(id => this.#read(id) ?? [])
       .filter(record => record.driver === this.#root.driverName)
       .sort((a, b) => compare(b.created, a.created) || compare(a.id, b.id))
+  }
+
+  /** The volumes that a container's record names; read again when the record is another. A prune asks for every volume. */
+  #volumesOf(id: string): readonly string[] {
+    const dir = path.join(this.#dir, id)
+    const stat = fs.statSync(path.join(dir, 'config.v2.json'), { bigint: true, throwIfNoEntry: false })
+    if (stat === undefined) return []
+    const version = `${stat.ino} ${stat.mtimeNs} ${stat.size}`
+    const known = this.#volumesById.get(id)
+    if (known?.version === version) return known.volumes
+    const volumes = volumesOf(readMountPoints(dir))
+    this.#volumesById.set(id, { version, volumes })
+    return volumes
   }
 
   /** Undefined also for one whose record is damaged: `get` by its id says how, and nobody else is stopped by it. */

@@ -175,7 +175,7 @@ export class Catalogue {
   // ---- changing --------------------------------------------------------------------------------------------------------------
 
   /** Everything that can be said against a new snapshot, in containerd's order. Also used alone, before a layer is made for nothing. */
-  checkNew(record: Pick<SnapshotRecord, 'name' | 'parent' | 'parentRef'>, external: (key: string) => boolean): SnapshotRecord | undefined {
+  checkNew(record: Pick<SnapshotRecord, 'name' | 'parent'>, external: (key: string) => boolean): SnapshotRecord | undefined {
     this.#db.resetReadTxn()
     return this.#checkNew(record, external)
   }
@@ -198,6 +198,18 @@ export class Catalogue {
       // Removed and made again under the same name while the layer was laid out: the layer stands on what is gone.
       if (above !== undefined && above.id !== record.parentRef) throw notFound(record.parent ?? '', 'parent snapshot')
       this.#put(record)
+    })
+  }
+
+  /** `create` for a snapshot without a layer of its own, on whatever its parent's name stands for now. @throws as `create` */
+  createOnParent(draft: Omit<SnapshotRecord, 'parentRef'>, external: (key: string) => boolean): SnapshotRecord {
+    return this.#db.transactionSync(() => {
+      const above = this.#checkNew(draft, external)
+      // An image layer that shows up this very moment: then the name was not there when the caller looked.
+      if (above === undefined) throw notFound(draft.parent ?? '', 'parent snapshot')
+      const record = { ...draft, parentRef: above.id }
+      this.#put(record)
+      return record
     })
   }
 

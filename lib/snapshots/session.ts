@@ -58,6 +58,13 @@ export class Session {
     return idOf(this.name, n)
   }
 
+  /** A new id of which nothing will ever be on disk. */
+  fleeting(): LayerId {
+    const id = this.next()
+    this.settled(id)
+    return id
+  }
+
   /** The id is in the catalogue, or nothing of it is left. */
   settled(id: LayerId): void {
     this.#making.delete(Number(id.slice(id.lastIndexOf('-') + 1)))

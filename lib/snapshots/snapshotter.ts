@@ -88,7 +88,13 @@ export class Snapshotter implements AsyncDisposable {
     const parent = parentKey === '' ? undefined : parentKey
     const labels = checkLabels(options.labels)
     const wanted = { name: key, ...(parent === undefined ? {} : { parent }) }
-    const above = catalogue.checkNew({ ...wanted, parentRef: '' }, this.#isImageLayer)
+    if (kind === 'view' && parent !== undefined && !this.#isImageLayer(parent)) {
+      // Nothing to lay out: one transaction is all.
+      const nowNs = wallClockNs()
+      const draft = { ...wanted, kind, labels, id: this.#begun().fleeting(), ownLayer: false, createdNs: nowNs, updatedNs: nowNs }
+      return await this.#mountsOf(catalogue.createOnParent(draft, this.#isImageLayer))
+    }
+    const above = catalogue.checkNew(wanted, this.#isImageLayer)
     const session = this.#begun()
     const id = session.next()
     let made: SnapshotRecord | undefined
@@ -167,8 +173,11 @@ export class Snapshotter implements AsyncDisposable {
     checkKey(key)
     const labels = checkLabels(options.labels)
     const wanted = { ...options, labels }
-    const active = catalogue.checkCommit(name, key, wanted, this.#isImageLayer)
-    if (this.#syncsData) await this.#syncData((await this.#driver.content(active.id)).path)
+    if (this.#syncsData) {
+      // Checked first, so that nothing is synced for a commit that cannot be.
+      const active = catalogue.checkCommit(name, key, wanted, this.#isImageLayer)
+      await this.#syncData((await this.#driver.content(active.id)).path)
+    }
     const { id } = catalogue.commit(name, key, wanted, wallClockNs(), this.#isImageLayer)
     this.#usages.later(id, usage => { if (!this.#closed) this.#catalogue?.setUsage(name, id, usage) })
   }
@@ -294,7 +303,7 @@ export class Snapshotter implements AsyncDisposable {
    */
   async remove(key: string): Promise<void> {
     const catalogue = this.#write('remove')
-    if (catalogue.find(key) === undefined && this.#isImageLayer(key)) return await this.#removeImageLayer(key as ChainId)
+    if (this.#isImageLayer(key) && catalogue.find(key) === undefined) return await this.#removeImageLayer(key as ChainId)
     const { id } = catalogue.remove(key)
     this.#usages.forget(id)
     this.#described.delete(id)

@@ -261,7 +261,7 @@ export function unmount(target: string, options: { readonly lazy?: boolean } = {
   c.umount2([cPath(target), options.lazy === false ? 0 : MNT_DETACH], target, [errno.EINVAL, errno.ENOENT])
 }
 
-export interface MountInfo { readonly target: string; readonly type: string; readonly source: string; readonly root: string; readonly options: string; readonly superOptions: string }
+export interface MountInfo { readonly target: string; readonly type: string; readonly source: string; readonly root: string; readonly options: string; readonly superOptions: string; /** `shared:N`, `master:N`, …: how mounts below it spread (proc(5), optional fields). */ readonly propagation: readonly string[] }
 
 /** The mounts that this process sees (proc(5), /proc/PID/mountinfo), in mount order. */
 export function mountTable(): MountInfo[] {
@@ -270,7 +270,7 @@ export function mountTable(): MountInfo[] {
     const [front, back] = line.split(' - ')
     if (front === undefined || back === undefined) continue
     const f = front.split(' '), b = back.split(' ')
-    table.push({ root: unescape(f[3] ?? ''), target: unescape(f[4] ?? ''), options: f[5] ?? '', type: b[0] ?? '', source: unescape(b[1] ?? ''), superOptions: b.slice(2).join(' ') })
+    table.push({ root: unescape(f[3] ?? ''), target: unescape(f[4] ?? ''), options: f[5] ?? '', type: b[0] ?? '', source: unescape(b[1] ?? ''), superOptions: b.slice(2).join(' '), propagation: f.slice(6).filter(field => field !== '') })
   }
   return table
 }

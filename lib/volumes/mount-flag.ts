@@ -154,11 +154,11 @@ function checkFamilies(draft: Draft, dialect: 28 | 29): void {
 }
 
 function checkRecursion({ bind, ReadOnly: readOnly }: Draft): void {
-  const require = (option: string, what: string): StorageError => invalid(`option 'bind-recursive=${option}' requires '${what}' to be specified in conjunction`)
-  if (bind?.ReadOnlyNonRecursive === true && !readOnly) throw require('writable', 'readonly')
+  const needs = (option: string, what: string): StorageError => invalid(`option 'bind-recursive=${option}' requires '${what}' to be specified in conjunction`)
+  if (bind?.ReadOnlyNonRecursive === true && !readOnly) throw needs('writable', 'readonly')
   if (bind?.ReadOnlyForceRecursive !== true) return
-  if (!readOnly) throw require('readonly', 'readonly')
-  if (bind.Propagation !== 'rprivate') throw require('readonly', 'bind-propagation=rprivate')
+  if (!readOnly) throw needs('readonly', 'readonly')
+  if (bind.Propagation !== 'rprivate') throw needs('readonly', 'bind-propagation=rprivate')
 }
 
 /** Drop what Go's omitempty drops: empty strings, zeros, false, empty maps. */

@@ -21,70 +21,12 @@ import { copyOf, fillVolume, finishFill, hasUnfinishedFill } from './fill.ts'
 import type { Produce } from './fill.ts'
 import { LocalVolumeDriver } from './local-driver.ts'
 import { VolumeDatabase } from './metadata.ts'
-import type { VolumeMetadata } from './metadata.ts'
 import { anonymousLabel, randomVolumeName } from './name.ts'
 import { fileKey, volumePaths } from './paths.ts'
 import { VolumeReferences } from './references.ts'
 import { pin, recoverPins, subpathOf, unpinSubpath } from './subpath.ts'
-
-export interface Volume {
-  readonly name: string
-  readonly driver: string
-  readonly scope: 'local' | 'global'
-  /** Where its data lies once it is mounted. */
-  readonly mountpoint: string
-  /** RFC 3339, to the second. */
-  readonly createdAt?: string
-  readonly labels: Readonly<Record<string, string>>
-  readonly options: Readonly<Record<string, string>>
-  /** Made without a name. */
-  readonly anonymous: boolean
-  readonly status?: Readonly<Record<string, unknown>>
-}
-
-/** A volume as `docker volume inspect` prints it. */
-export interface VolumeInspect {
-  readonly CreatedAt?: string
-  readonly Driver: string
-  readonly Labels: Readonly<Record<string, string>> | null
-  readonly Mountpoint: string
-  readonly Name: string
-  readonly Options: Readonly<Record<string, string>> | null
-  readonly Scope: string
-  readonly Status?: Readonly<Record<string, unknown>>
-}
-
-export interface CreateVolumeOptions {
-  /** Default `local`. */
-  readonly driver?: string
-  readonly options?: Readonly<Record<string, string>>
-  readonly labels?: Readonly<Record<string, string>>
-  /** Refer to it from the beginning, as `use` does. */
-  readonly reference?: string
-}
-
-export interface PruneVolumesOptions {
-  /** Named volumes as well. Default false. */
-  readonly all?: boolean
-  /** `label`, `label!`, `all`. */
-  readonly filters?: VolumeFilters
-  readonly signal?: AbortSignal
-}
-
-export interface RestoreVolumeOptions extends Pick<CreateVolumeOptions, 'driver' | 'options' | 'labels'> {
-  readonly signal?: AbortSignal
-  /** Bytes of the source taken so far. */
-  readonly onProgress?: (bytes: number) => void
-}
-
-/** A mounted volume; disposing gives the hold back. */
-export interface MountedVolume extends AsyncDisposable {
-  readonly path: string
-  unmount(): Promise<void>
-}
-
-/** Who refers to volumes, beside what `use` wrote down. */
-export type ReferenceSource = () => Iterable<{ readonly volume: string; readonly reference: string }>
+import { inspectOf, mustAgree, nullIfEmpty, volumeOf } from './volume.ts'
+import type { CreateVolumeOptions, MountedVolume, PruneVolumesOptions, ReferenceSource, RestoreVolumeOptions, Volume, VolumeInspect } from './volume.ts'
 
 // A volume may be filled or removed under its lock.
 const lockTimeoutMs = 600_000
@@ -151,12 +93,7 @@ export class VolumeStore {
   }
 
   inspect(name: string): VolumeInspect {
-    const { createdAt, driver, labels, mountpoint, options, scope, status } = this.get(name)
-    const orNull = (map: Readonly<Record<string, string>>): Readonly<Record<string, string>> | null => Object.keys(map).length === 0 ? null : map
-    return {
-      ...(createdAt === undefined ? {} : { CreatedAt: createdAt }), Driver: driver, Labels: orNull(labels), Mountpoint: mountpoint, Name: name,
-      Options: orNull(options), Scope: scope, ...(status === undefined ? {} : { Status: status }),
-    }
+    return inspectOf(this.get(name))
   }
 
   /** Allocated bytes of its data. Not counted are volumes that are mounted from elsewhere. */
@@ -478,34 +415,4 @@ export class VolumeStore {
       })
     }
   }
-}
-
-function nullIfEmpty(map: Readonly<Record<string, string>> | undefined): Readonly<Record<string, string>> | null {
-  return map === undefined || Object.keys(map).length === 0 ? null : map
-}
-
-function volumeOf(driver: VolumeDriver, volume: DriverVolume, metadata: VolumeMetadata | undefined): Volume {
-  const known = metadata?.Driver === driver.name ? metadata : undefined
-  const labels = known?.Labels ?? {}
-  return {
-    name: volume.name, driver: driver.name, scope: driver.scope, mountpoint: volume.mountpoint, labels, options: known?.Options ?? volume.options,
-    anonymous: labels[anonymousLabel] !== undefined,
-    ...(volume.createdAt === undefined ? {} : { createdAt: volume.createdAt }), ...(volume.status === undefined ? {} : { status: volume.status }),
-  }
-}
-
-function mustAgree(existing: Volume, asked: CreateVolumeOptions): void {
-  const refuse = (what: string): StorageError => new StorageError('ALREADY_EXISTS', `create ${existing.name}: ${what}`,
-    { op: 'create', key: existing.name, hint: 'ask for what it has, or remove it first' })
-  if (asked.driver !== undefined && asked.driver !== existing.driver) throw refuse(`driver '${existing.driver}' already has volume '${existing.name}': volume name must be unique`)
-  for (const key of ['options', 'labels'] as const) {
-    const wanted = asked[key]
-    if (wanted === undefined || Object.keys(wanted).length === 0 || same(wanted, existing[key])) continue
-    throw refuse(`the volume exists with other ${key}: it has ${JSON.stringify(existing[key])}, asked for was ${JSON.stringify(wanted)}`)
-  }
-}
-
-function same(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
-  const keys = Object.keys(a)
-  return keys.length === Object.keys(b).length && keys.every(key => a[key] === b[key])
 }
