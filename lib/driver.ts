@@ -129,6 +129,11 @@ export interface OpenDriverOptions<Options> {
   readonly home: string
   readonly options: Options
   readonly readOnly?: boolean
+  /**
+   * Sync what makes a new layer findable before `create` resolves. Default true. False where the data root's durability is less than `full`: on
+   * ext4 these syncs are more than half of what it costs to prepare a snapshot.
+   */
+  readonly durable?: boolean
 }
 
 export interface DriverModule<Options = unknown> {

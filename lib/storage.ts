@@ -198,7 +198,7 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
   const choice = await selectDriver({ root, modules: options.drivers, driver: options.driver, environment: process.env['DOCKER_DRIVER'], configured: config.driver, readOnly })
   // The file's options are for the driver that it names.
   const pairs = [...(config.driver === undefined || config.driver === choice.name ? config.storageOptions ?? [] : []), ...options.storageOptions ?? []]
-  const driver = await choice.module.open({ home: path.join(root, choice.name), options: choice.module.parseOptions(pairs), readOnly })
+  const driver = await choice.module.open({ home: path.join(root, choice.name), options: choice.module.parseOptions(pairs), readOnly, durable: (options.durability ?? 'full') === 'full' })
   try {
     const dataRoot: DataRoot = { path: root, driverName: choice.name, readOnly, durability: inMemory(root, path.join(root, choice.name)) ? 'none' : options.durability ?? 'full' }
     const layers = await openLayerStore(dataRoot, driver)

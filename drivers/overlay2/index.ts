@@ -31,14 +31,14 @@ class Overlay2 implements Driver {
   readonly #readOnly: boolean
   readonly #durable: boolean
 
-  constructor(home: string, facts: Overlay2Facts, options: Overlay2Options, readOnly: boolean) {
+  constructor(home: string, facts: Overlay2Facts, options: Overlay2Options, readOnly: boolean, durable: boolean) {
     this.supports = supportsHere(facts)
     this.#layout = layoutOf(home, { limits: facts.whyNoQuota === undefined })
     this.#options = options
     this.#facts = facts
     this.#readOnly = readOnly
     // What lies in memory survives no power cut, whatever is synced; each round of syncs would cost 50 µs.
-    this.#durable = facts.backingFileSystem !== 'tmpfs' && facts.backingFileSystem !== 'ramfs'
+    this.#durable = durable && facts.backingFileSystem !== 'tmpfs' && facts.backingFileSystem !== 'ramfs'
   }
 
   async create(id: LayerId, options: CreateOptions = {}): Promise<void> {
@@ -139,10 +139,10 @@ function supportsHere(facts: Overlay2Facts): Supports {
   return { nativeMounts: true, independentLayers: true, maxDepth, quota: facts.whyNoQuota === undefined, ownership: chown && !userNamespace }
 }
 
-async function open({ home, options, readOnly = false }: OpenDriverOptions<Overlay2Options>): Promise<Driver> {
+async function open({ home, options, readOnly = false, durable = true }: OpenDriverOptions<Overlay2Options>): Promise<Driver> {
   if (readOnly) {
     if (!fs.existsSync(home)) throw new StorageError('NOT_FOUND', `overlay2: ${home} does not exist`, { driver: 'overlay2', op: 'open', path: home })
-    return new Overlay2(fs.realpathSync(home), factsUnexamined(home), options, true)
+    return new Overlay2(fs.realpathSync(home), factsUnexamined(home), options, true, false)
   }
   const examined = examine(home)
   if (!examined.ok) throw new StorageError(examined.code, examined.reason, { driver: 'overlay2', op: 'open', path: home, hint: examined.hint })
@@ -155,7 +155,7 @@ async function open({ home, options, readOnly = false }: OpenDriverOptions<Overl
     // Absolute and without links, as dockerd writes it: the paths go into mounts that outlive our working directory.
     const real = fs.realpathSync(home)
     await resumeRemovals(layoutOf(real, { limits: facts.whyNoQuota === undefined }))
-    return new Overlay2(real, facts, options, false)
+    return new Overlay2(real, facts, options, false, durable)
   } catch (error) {
     throw asStorageError(error, `overlay2: opening ${home}`, { driver: 'overlay2', op: 'open' })
   }

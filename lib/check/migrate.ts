@@ -86,12 +86,26 @@ export async function migrate(from: MigrateSide, to: MigrateSide, options: Migra
     }
   }
   const result = { layers: layers.length, images, containers: records.length, layersBefore, notKept }
-  // From here on the new side is complete. Each container changes over by one rename.
-  for (const record of records) await handOver(from.root, to.root, record)
-  if (options.keep === true || notKept > 0) return { ...result, dropped: false }
-  options.onProgress?.({ phase: 'drop' })
-  await drop(from)
-  return { ...result, dropped: true }
+  const dropping = options.keep !== true && notKept === 0
+  if (dropping) options.onProgress?.({ phase: 'drop' })
+  ensureDir(ownState.dir(from.root), 0o700)
+  // From here on the new side is complete, if nobody changed the old one meanwhile; nobody can until it is no more.
+  const doomed = await from.layers.locked(async () => {
+    await refuseChanged(from, to, records)
+    for (const record of records) refuseBusy(rw.from, record)
+    for (const record of records) await handOver(from.root, to.root, record)
+    return dropping ? await unlist(from) : undefined
+  })
+  if (doomed !== undefined) await dropLayers(from, doomed)
+  return { ...result, dropped: dropping }
+}
+
+/** Images, names and containers that came since they were copied would be lost. */
+async function refuseChanged(from: MigrateSide, to: MigrateSide, records: readonly ContainerRecord[]): Promise<void> {
+  const there = new Set(new ImageDb(to.root).list()), known = new Set(records.map(({ id }) => id)), names = new Repositories(to.root).read()
+  const isNew = new ImageDb(from.root).list().some(id => !there.has(id)) || from.containers.list().some(({ id }) => !known.has(id))
+    || new Repositories(from.root).read().all().some(({ ref, imageId }) => names.get(ref) !== imageId)
+  if (isNew) throw new StorageError('FAILED_PRECONDITION', 'cannot migrate: images, names or containers were made meanwhile', { op: 'migrate', hint: 'call it again; what was copied is not copied twice' })
 }
 
 function refuseBusy(rw: RwLayers, { id, name, running }: ContainerRecord): void {
@@ -158,7 +172,7 @@ async function copyContainer(from: MigrateSide, to: MigrateSide, rw: { readonly 
   }
   const limits = to.layers.driver.supports.quota ? storageOptions(from.root, record.id) : undefined
   await rw.to.create(record.id, {
-    ...(files.parent === undefined ? {} : { parent: files.parent }), ...(limits === undefined ? {} : { storageOptions: limits }),
+    ...(files.parent === undefined ? {} : { parent: files.parent }), ...(limits === undefined ? {} : { storageOptions: limits }), ...(files.idMap === undefined ? {} : { idMap: files.idMap }),
     content: { init: files.initId === undefined ? empty() : written(files.initId, image), own: written(files.mountId, files.initId ?? image) },
   })
   const made = rw.to.get(record.id)
@@ -211,14 +225,18 @@ async function handOver(from: DataRoot, to: DataRoot, record: ContainerRecord): 
   await atomicWrite(path.join(target, 'config.v2.json'), JSON.stringify({ ...config, Driver: to.driverName }), { mode: 0o600, sync })
 }
 
-/** The catalogue goes by one rename, and with it everything that names the layers; then the layers, which nothing names any more. */
-async function drop({ root, layers, containers }: MigrateSide): Promise<void> {
+/** The catalogue goes by one rename, and with it everything that names the layers. Returns where it lies now. */
+async function unlist({ root, containers }: MigrateSide): Promise<string> {
   const doomed = path.join(ownState.dir(root), `dropped-${root.driverName}`)
   await removeTree(doomed)
   // What another root has taken over; in the same root none is left.
   for (const { id } of containers.list()) await removeTree(path.join(root.path, 'containers', id))
   if (fs.existsSync(imageDir(root))) fs.renameSync(imageDir(root), doomed)
-  const { driver } = layers
+  return doomed
+}
+
+/** Layers that nothing names any more, and all else that was the driver's. */
+async function dropLayers({ root, layers: { driver } }: MigrateSide, doomed: string): Promise<void> {
   if (!root.readOnly) for await (const id of driver.list()) await driver.remove(id)
   for (const dir of [path.join(root.path, root.driverName), ownState.mounts(root), ownState.intents(root), doomed]) await removeTree(dir)
 }

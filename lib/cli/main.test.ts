@@ -371,7 +371,7 @@ test('failures are one line, a hint at most, and exit with 1', { timeoutMs: 60_0
     [['container', 'create', '--name', '-', 'nope'], /^layerstack: Invalid container name \(-\), only /],
     [['container', 'mount', 'nope'], /^layerstack: No such container: nope\n$/],
     [['layer', 'inspect', 'nope'], /^layerstack: No such layer: nope\n$/],
-    [['--driver', 'aufs', 'info'], /^layerstack: the aufs storage-driver is not part of layerstack\n {2}use overlay2/],
+    [['--driver', 'devicemapper', 'info'], /^layerstack: the devicemapper storage-driver is not part of layerstack\n {2}use overlay2/],
     [['--storage-opt', 'vfs.bogus=1', 'info'], /^layerstack: .*vfs\.bogus/],
     [['--root', file, 'info'], /^layerstack: opening .*it is not a directory/],
   ] as readonly (readonly [readonly string[], RegExp, RunOptions?])[]) {

@@ -28,6 +28,7 @@ import type { SpecOptions } from './oci-spec.ts'
 import { performMounts, undoMounts } from './perform-mounts.ts'
 import { isPrepared, prepareMounts, releaseKept } from './prepare.ts'
 import type { PreparedMounts } from './prepare.ts'
+import type { IdMap } from '../sys/idmap.ts'
 import type { VolumeStore } from '../volumes/index.ts'
 
 export interface CreateContainerOptions {
@@ -39,6 +40,11 @@ export interface CreateContainerOptions {
   readonly config?: ContainerConfig
   /** Options of the writable layer, e.g. `{ size: '10G' }`. */
   readonly storageOptions?: Readonly<Record<string, string>>
+  /**
+   * For a container in a user namespace: its files show with these owners wherever it is mounted, through idmapped mounts; on disk, and so in diff and commit, they keep the
+   * image's. Mounting is NOT_SUPPORTED where the kernel or the driver has none (overlay2, btrfs and vfs have them from Linux 5.19 on); nothing is ever chowned.
+   */
+  readonly idMap?: IdMap
   /** Volumes, binds and tmpfs. The image's own VOLUMEs become anonymous volumes whatever is given here. */
   readonly mounts?: ContainerMountOptions
   readonly signal?: AbortSignal
@@ -150,6 +156,7 @@ export class ContainerStore {
       await this.#rw.create(id, {
         within: { operation, record: dir },
         ...(top === undefined ? {} : { parent: top }), ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }),
+        ...(options.idMap === undefined ? {} : { idMap: options.idMap }),
       })
       const attached = await attachMounts({
         id, options: options.mounts ?? {}, imageVolumes: Object.keys(record.config.Volumes ?? {}), volumes: this.#volumes, signal: options.signal,
@@ -211,6 +218,7 @@ export class ContainerStore {
     await this.#rw.remove(id, {
       ...rest, record: dir, parentIsKept: async () => imageId !== undefined && await this.#imageIsThere(imageId),
     })
+    this.#volumesById.delete(id)
     for (const name of used) if (this.#volumes.find(name)?.anonymous === true) await this.#removeUnused(name)
   }
 

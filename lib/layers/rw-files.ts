@@ -6,6 +6,8 @@ import path from 'node:path'
 import { isErrno, StorageError } from '../errors.ts'
 import { syncDirectorySync, writeNew } from '../fs/atomic.ts'
 import { isDigest } from '../ids.ts'
+import { idMapOptions } from '../sys/idmap.ts'
+import type { IdMap } from '../sys/idmap.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { layerDb } from './data-root.ts'
 import type { DataRoot } from './types.ts'
@@ -16,7 +18,11 @@ export interface RwFiles {
   readonly initId?: LayerId
   /** The image's top layer; absent for a container without an image. */
   readonly parent?: ChainId
+  /** How its owners show where it is mounted; dockerd has no such file, as it maps all containers of a daemon alike. */
+  readonly idMap?: IdMap
 }
+
+const idMapFile = 'layerstack-idmap.json'
 
 // Docker's rule for both ids (layer/filestore.go).
 const idPattern = /^[a-f0-9]{64}(-init)?$/
@@ -41,8 +47,16 @@ export function readRwFiles(root: DataRoot, name: string): RwFiles | undefined {
   if (!idPattern.test(mountId)) throw corrupt('invalid mount id value')
   if (initId !== undefined && !idPattern.test(initId)) throw corrupt('invalid init id value')
   if (parent !== undefined && !isDigest(parent)) throw corrupt('invalid parent value')
+  const map = readText(path.join(dir, idMapFile))
+  let idMap: IdMap | undefined
+  try {
+    idMap = map === undefined ? undefined : JSON.parse(map) as IdMap
+    if (idMap !== undefined) idMapOptions(idMap)
+  } catch (error) {
+    throw corrupt(`${idMapFile}: ${(error as Error).message}`)
+  }
   return {
-    mountId: mountId as LayerId,
+    mountId: mountId as LayerId, ...(idMap === undefined ? {} : { idMap }),
     ...(initId === undefined ? {} : { initId: initId as LayerId }), ...(parent === undefined ? {} : { parent: parent as ChainId }),
   }
 }
@@ -57,7 +71,7 @@ export function writeRwFiles(root: DataRoot, name: string, files: RwFiles, write
   const sync = root.durability !== 'none'
   fs.mkdirSync(writeSet, { mode: 0o755 })
   fs.chmodSync(writeSet, 0o755)
-  const entries = [['mount-id', files.mountId], ['init-id', files.initId], ['parent', files.parent]] as const
+  const entries = [['mount-id', files.mountId], ['init-id', files.initId], ['parent', files.parent], [idMapFile, files.idMap === undefined ? undefined : JSON.stringify(files.idMap)]] as const
   for (const [file, text] of entries) {
     if (text === undefined) continue
     const fd = writeNew(path.join(writeSet, file), text, 0o644)

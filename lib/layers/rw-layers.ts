@@ -14,6 +14,8 @@ import { StorageError } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
 import { randomId } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
+import { idMapOptions } from '../sys/idmap.ts'
+import type { IdMap } from '../sys/idmap.ts'
 import { isMountpoint, performMounts, unmount } from '../sys/mount.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import { layerDb, ownState } from './data-root.ts'
@@ -36,6 +38,8 @@ const initEntries: readonly SeedEntry[] = [
 export interface CreateRwOptions {
   readonly parent?: ChainId
   readonly storageOptions?: Readonly<Record<string, string>>
+  /** Show its owners shifted wherever it is mounted; on disk, and so in diffs, they stay. Default: as they are. */
+  readonly idMap?: IdMap
   /** What it holds, as tars against its parent and against its init layer, when it comes from elsewhere. Default: mount points, and nothing. */
   readonly content?: { readonly init: AsyncIterable<Uint8Array>; readonly own: AsyncIterable<Uint8Array> }
   /** Make it as a part of an operation that also makes the record that keeps it (see `record` of `remove`). */
@@ -89,6 +93,7 @@ export class RwLayers {
 
   /** Make init and writable layer, then make them known under `name`. @throws ALREADY_EXISTS `mount already exists with name` */
   async create(name: string, options: CreateRwOptions = {}): Promise<RwFiles> {
+    if (options.idMap !== undefined) idMapOptions(options.idMap)
     const mountId = randomId()
     const initId = `${mountId}-init` as LayerId
     const mustBeFree = (): void => {
@@ -111,7 +116,7 @@ export class RwLayers {
       else await this.#apply(initId, options.content.init)
       await this.#driver.create(mountId, { writable: true, parent: initId, ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }) })
       if (options.content !== undefined) await this.#apply(mountId, options.content.own)
-      const files = { mountId, initId, ...(options.parent === undefined ? {} : { parent: options.parent }) }
+      const files = { mountId, initId, ...(options.parent === undefined ? {} : { parent: options.parent }), ...(options.idMap === undefined ? {} : { idMap: options.idMap }) }
       await this.#layers.locked(async () => {
         mustBeFree()
         writeRwFiles(this.#layers.root, name, files, writeSet)
@@ -142,18 +147,26 @@ export class RwLayers {
 
   /** Describe the mounts of a container's root, for an engine that performs them. */
   async mounts(name: string, access: 'rw' | 'ro' = 'rw'): Promise<readonly Mount[]> {
-    return await this.#driver.mounts(this.get(name).mountId, access)
+    const { mountId, idMap } = this.get(name)
+    const mounts = await this.#driver.mounts(mountId, access)
+    return idMap === undefined ? mounts : mounts.map(mount => ({ ...mount, options: [...mount.options, ...idMapOptions(idMap)] }))
+  }
+
+  /** Where a mount of it is performed: none is needed for a plain directory whose owners show as they are. */
+  #placeOf({ mountId, idMap }: RwFiles): string | undefined {
+    return this.#driver.mountpoint?.(mountId) ?? (idMap === undefined ? undefined : path.join(ownState.mounts(this.#layers.root), `${mountId}.mnt`))
   }
 
   /** Mount it, or find it mounted, and count one more holder. `persistent`: the hold outlives this process. Returns the path. */
   async mount(name: string, options: { readonly persistent?: boolean } = {}): Promise<string> {
     this.#mustWrite('mount')
-    const { mountId } = this.get(name)
-    const mounts = await this.#driver.mounts(mountId, 'rw')
+    const files = this.get(name)
+    const { mountId } = files
+    const mounts = await this.mounts(name)
     const [mount] = mounts
     if (mount === undefined) throw new StorageError('CORRUPT', `the driver ${this.#driver.name} describes no mount for ${mountId}`, { key: name })
     // A bind of a plain directory needs no mount: the directory is the answer, as in Docker.
-    const target = mount.options.includes('bind') || mount.options.includes('rbind') ? undefined : this.#driver.mountpoint?.(mountId)
+    const target = files.idMap === undefined && (mount.options.includes('bind') || mount.options.includes('rbind')) ? undefined : this.#placeOf(files)
     await this.#counts.hold(mountId, options.persistent === true, () => {
       // It may have been removed while this waited for the lock.
       if (this.get(name).mountId !== mountId) throw new StorageError('NOT_FOUND', `mount does not exist: ${name}`, { key: name })
@@ -172,8 +185,8 @@ export class RwLayers {
   /** Give one hold back; the last one unmounts. @throws FAILED_PRECONDITION when it is not mounted */
   async unmount(name: string, options: { readonly persistent?: boolean } = {}): Promise<void> {
     this.#mustWrite('unmount')
-    const { mountId } = this.get(name)
-    await this.#counts.drop(mountId, options.persistent === true, () => this.#takeDown(mountId))
+    const files = this.get(name)
+    await this.#counts.drop(files.mountId, options.persistent === true, () => this.#takeDown(files))
   }
 
   /** How many hold it. */
@@ -183,14 +196,14 @@ export class RwLayers {
 
   /** Where it is mounted, or undefined. */
   mountedAt(name: string): string | undefined {
-    const target = this.#driver.mountpoint?.(this.get(name).mountId)
+    const target = this.#placeOf(this.get(name))
     return target !== undefined && isMountpoint(target) ? target : undefined
   }
 
-  #takeDown(mountId: LayerId): void {
-    const target = this.#driver.mountpoint?.(mountId)
+  #takeDown(files: RwFiles): void {
+    const target = this.#placeOf(files)
     if (target === undefined || !fs.existsSync(target)) return
-    this.#driver.unmounting?.(mountId, target)
+    this.#driver.unmounting?.(files.mountId, target)
     unmount(target)
     if (this.#driver.keepsMountpoints === true) return
     // On recent kernels the rmdir also takes the mount out of other mount namespaces (moby#36047), the cure for EBUSY.
@@ -260,7 +273,7 @@ export class RwLayers {
         if (holders > 0 && options.force !== true) {
           throw new StorageError('IN_USE', `container layer ${name} is mounted by ${holders}`, { op: 'remove', key: name, hint: 'unmount it, or remove it with force' })
         }
-        this.#takeDown(files.mountId)
+        this.#takeDown(files)
         await vanish()
       })
       if (files.parent !== undefined && await options.parentIsKept?.() === true) operation.spared.add(files.parent)

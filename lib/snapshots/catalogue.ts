@@ -98,8 +98,13 @@ export class Catalogue {
 
   /** A snapshot's Info as bytes. */
   findInfo(key: string): Buffer | undefined {
-    const value = this.#fresh(snapshotKey(key))
+    const value = this.findValue(key)
     return value === undefined ? undefined : infoBytes(value)
+  }
+
+  /** A record as it is stored: two that are equal say the same. */
+  findValue(key: string): Buffer | undefined {
+    return this.#fresh(snapshotKey(key))
   }
 
   /** @throws NOT_FOUND */
@@ -190,26 +195,26 @@ export class Catalogue {
 
   /**
    * Insert a snapshot whose layer is there.
+   * Returns the record as it is stored.
    * @throws NOT_FOUND (parent), INVALID_ARGUMENT (parent not committed), ALREADY_EXISTS; then nothing has changed
    */
-  create(record: SnapshotRecord, external: (key: string) => boolean): void {
-    this.#db.transactionSync(() => {
+  create(record: SnapshotRecord, external: (key: string) => boolean): Buffer {
+    return this.#db.transactionSync(() => {
       const above = this.#checkNew(record, external)
       // Removed and made again under the same name while the layer was laid out: the layer stands on what is gone.
       if (above !== undefined && above.id !== record.parentRef) throw notFound(record.parent ?? '', 'parent snapshot')
-      this.#put(record)
+      return this.#put(record)
     })
   }
 
   /** `create` for a snapshot without a layer of its own, on whatever its parent's name stands for now. @throws as `create` */
-  createOnParent(draft: Omit<SnapshotRecord, 'parentRef'>, external: (key: string) => boolean): SnapshotRecord {
+  createOnParent(draft: Omit<SnapshotRecord, 'parentRef'>, external: (key: string) => boolean): { readonly record: SnapshotRecord; readonly value: Buffer } {
     return this.#db.transactionSync(() => {
       const above = this.#checkNew(draft, external)
       // An image layer that shows up this very moment: then the name was not there when the caller looked.
       if (above === undefined) throw notFound(draft.parent ?? '', 'parent snapshot')
       const record = { ...draft, parentRef: above.id }
-      this.#put(record)
-      return record
+      return { record, value: this.#put(record) }
     })
   }
 
@@ -328,9 +333,11 @@ export class Catalogue {
     return record
   }
 
-  #put(record: SnapshotRecord): void {
-    this.#db.putSync(snapshotKey(record.name), encodeRecord(record))
+  #put(record: SnapshotRecord): Buffer {
+    const value = encodeRecord(record)
+    this.#db.putSync(snapshotKey(record.name), value)
     this.#db.putSync(childKey(record.parentRef, record.id), Buffer.from(record.name))
+    return value
   }
 
   #hasChildren(ref: string): boolean {

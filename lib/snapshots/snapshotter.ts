@@ -18,8 +18,9 @@ import { parseFilters } from './filter.ts'
 import { writeInfo } from './info-codec.ts'
 import { checkKey, checkLabels, updateLabels } from './labels.ts'
 import { clearMounts, mountAt } from './mounted.ts'
+import { decodeRecord } from './record.ts'
 import { deadSessions, hasDeadSession, Session } from './session.ts'
-import type { CommitSnapshotOptions, SnapshotInfo, SnapshotKind, SnapshotOptions, SnapshotRecord, WalkOptions } from './types.ts'
+import type { CommitSnapshotOptions, SnapshotInfo, SnapshotOptions, SnapshotRecord, WalkOptions } from './types.ts'
 import { UsageCache } from './usage-cache.ts'
 import { Writer } from './wire.ts'
 
@@ -46,7 +47,7 @@ export class Snapshotter implements AsyncDisposable {
   readonly #usages: UsageCache
   /** What lies in memory survives no power cut, whatever is synced. */
   readonly #volatile: boolean
-  readonly #described = new Map<LayerId, { readonly kind: SnapshotKind; readonly mounts: readonly Mount[] }>()
+  readonly #described = new Map<string, { readonly value: Buffer; readonly mounts: readonly Mount[] }>()
   readonly #roots = new Map<LayerId, LayerRoot>()
   #catalogue: Catalogue | undefined
   #session: Session | undefined
@@ -92,19 +93,19 @@ export class Snapshotter implements AsyncDisposable {
       // Nothing to lay out: one transaction is all.
       const nowNs = wallClockNs()
       const draft = { ...wanted, kind, labels, id: this.#begun().fleeting(), ownLayer: false, createdNs: nowNs, updatedNs: nowNs }
-      return await this.#mountsOf(catalogue.createOnParent(draft, this.#isImageLayer))
+      const { record, value } = catalogue.createOnParent(draft, this.#isImageLayer)
+      return await this.#mountsOf(record, value)
     }
     const above = catalogue.checkNew(wanted, this.#isImageLayer)
     const session = this.#begun()
     const id = session.next()
-    let made: SnapshotRecord | undefined
-    const finish = async (parentRef: string, parentLayer: LayerId | undefined): Promise<SnapshotRecord> => {
+    let made: { readonly record: SnapshotRecord; readonly value: Buffer } | undefined
+    const finish = async (parentRef: string, parentLayer: LayerId | undefined): Promise<void> => {
       const ownLayer = kind === 'active' || parentLayer === undefined
       if (ownLayer) await this.#layOut(id, parentLayer)
       const nowNs = wallClockNs()
       const record: SnapshotRecord = { ...wanted, kind, labels, id, ownLayer, parentRef, createdNs: nowNs, updatedNs: nowNs }
-      catalogue.create(record, this.#isImageLayer)
-      return made = record
+      made = { record, value: catalogue.create(record, this.#isImageLayer) }
     }
     try {
       if (above !== undefined) await finish(above.id, above.id)
@@ -126,7 +127,9 @@ export class Snapshotter implements AsyncDisposable {
       throw asStorageError(error, `preparing snapshot ${key}`, { op: 'prepare', key })
     }
     session.settled(id)
-    return await this.#mountsOf(made as SnapshotRecord)
+    // The assignment inside the closure is invisible to the compiler.
+    const { record, value } = made as unknown as { readonly record: SnapshotRecord; readonly value: Buffer }
+    return await this.#mountsOf(record, value)
   }
 
   async #layOut(id: LayerId, parent: LayerId | undefined): Promise<void> {
@@ -186,20 +189,22 @@ export class Snapshotter implements AsyncDisposable {
 
   /** The mounts of an active snapshot or a view; the same ones at every call. @throws NOT_FOUND, FAILED_PRECONDITION (committed) */
   async mounts(key: string): Promise<readonly Mount[]> {
-    const record = this.#get(key)
-    if (record.kind === 'committed') {
+    const value = this.#read()?.findValue(key)
+    const known = value === undefined ? undefined : this.#described.get(key)
+    if (value !== undefined && known?.value.equals(value) === true) return known.mounts
+    const record = value === undefined ? undefined : decodeRecord(value)
+    if (record?.kind === 'committed' || record === undefined && this.#isImageLayer(key)) {
       throw new StorageError('FAILED_PRECONDITION', `snapshot ${key} is committed and has no mounts`, { op: 'mounts', key, hint: 'make a view on it' })
     }
-    return await this.#mountsOf(record)
+    if (record === undefined || value === undefined) throw notFound(key)
+    return await this.#mountsOf(record, value)
   }
 
-  async #mountsOf(record: SnapshotRecord): Promise<readonly Mount[]> {
-    const known = this.#described.get(record.id)
-    if (known?.kind === record.kind) return known.mounts
+  async #mountsOf(record: SnapshotRecord, value: Buffer): Promise<readonly Mount[]> {
     const mounts = await (record.ownLayer ? this.#driver.mounts(record.id, record.kind === 'active' ? 'rw' : 'ro') : this.#driver.mounts(await this.#parentLayer(record), 'ro'))
-    // The same for as long as it is of this kind, and reading them anew costs 30 µs.
+    // The same for as long as the record is; asking the driver again costs 30 µs.
     if (this.#described.size >= 4096) this.#described.clear()
-    this.#described.set(record.id, { kind: record.kind, mounts })
+    this.#described.set(record.name, { value, mounts })
     return mounts
   }
 
@@ -306,7 +311,7 @@ export class Snapshotter implements AsyncDisposable {
     if (this.#isImageLayer(key) && catalogue.find(key) === undefined) return await this.#removeImageLayer(key as ChainId)
     const { id } = catalogue.remove(key)
     this.#usages.forget(id)
-    this.#described.delete(id)
+    this.#described.delete(key)
     this.#roots.delete(id)
     this.#sweepSoon()
   }
@@ -420,13 +425,6 @@ export class Snapshotter implements AsyncDisposable {
   // ---- inside ----------------------------------------------------------------------------------------------------------------
 
   readonly #isImageLayer = (key: string): boolean => isDigest(key) && fs.existsSync(layerDb.layer(this.#root, key as ChainId))
-
-  #get(key: string): SnapshotRecord {
-    const record = this.#read()?.find(key)
-    if (record !== undefined) return record
-    if (this.#isImageLayer(key)) throw new StorageError('FAILED_PRECONDITION', `snapshot ${key} is an image layer and has no mounts`, { key, hint: 'make a view on it' })
-    throw notFound(key)
-  }
 
   /** The catalogue for reading; undefined while there is none. */
   #read(): Catalogue | undefined {

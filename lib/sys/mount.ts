@@ -6,6 +6,8 @@ import fs from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Mount } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
+import { bindIdmapped, splitIdMap, throughIdmapped } from './idmap.ts'
+import type { MapLines } from './idmap.ts'
 import { bind, cPath, errno, nativeReason } from './native.ts'
 
 const c = {
@@ -55,12 +57,14 @@ function parse(options: readonly string[]): ParsedOptions {
 
 /** Perform one described mount at `target`, which must exist. A failure leaves nothing mounted. */
 export function performMount(mount: Mount, target: string): void {
+  const { rest, lines } = splitIdMap(mount.options)
+  if (lines !== undefined) { mountIdmapped({ ...mount, options: rest }, lines, target); return }
   const options = parse(mount.options)
   const helper = /^fuse3?\.(.+)$/.exec(mount.type)?.[1]
   if (helper !== undefined) mountByProgram(helper, mount, target)
   else if (mount.type === 'overlay') mountOverlay(mount, options, target)
   else if ((options.flags & MS.bind) !== 0) mountBind(mount, options, target)
-  else c.mount([cPath(mount.source), cPath(target), mount.type, options.flags, options.data.join(',')], target)
+  else mountPlain(mount, options, target)
   try {
     for (const spread of options.propagation) c.mount([null, cPath(target), null, spread, null], target)
     if (options.recursiveReadOnly) setReadOnlyRecursive(target)
@@ -68,6 +72,43 @@ export function performMount(mount: Mount, target: string): void {
     unmount(target)
     throw error
   }
+}
+
+function mountPlain(mount: Mount, options: ParsedOptions, target: string): void {
+  for (let tries = 0; ; tries++) {
+    try {
+      c.mount([cPath(mount.source), cPath(target), mount.type, options.flags, options.data.join(',')], target)
+      return
+    } catch (error) {
+      // aufs makes its xino file exclusively and unlinks it at once: another process may be between the two.
+      if (mount.type !== 'aufs' || tries === 20 || !isErrno(error, 'EEXIST')) throw error
+      Atomics.wait(pause, 0, 0, 10)
+    }
+  }
+}
+const pause = new Int32Array(new SharedArrayBuffer(4))
+
+/** With `uidmap=` and `gidmap=` among its options: owners show shifted, and are stored as they were. */
+function mountIdmapped(mount: Mount, lines: MapLines, target: string): void {
+  if (mount.options.includes('bind')) { bindIdmapped(mount.source, target, lines, mount.options.includes('ro')); return }
+  if (mount.type !== 'overlay') throw new StorageError('NOT_SUPPORTED', `mounting ${mount.type} at ${target}: it cannot be idmapped`, { op: 'mount', path: target, hint: 'overlay2, btrfs and vfs can' })
+  const dirs: string[] = []
+  for (const option of mount.options) {
+    const [key, value = ''] = keyAndValue(option)
+    if (key === 'lowerdir') dirs.push(...splitLowers(value))
+    else if (key === 'upperdir' || key === 'workdir') dirs.push(unescapePath(value))
+  }
+  throughIdmapped(dirs, lines, moved => {
+    const next = moved.values()
+    const take = (): string => String(next.next().value).replace(/[\\:,]/g, '\\$&')
+    performMount({
+      ...mount, options: mount.options.map(option => {
+        const [key, value = ''] = keyAndValue(option)
+        if (key === 'lowerdir') return `lowerdir=${splitLowers(value).map(take).join(':')}`
+        return key === 'upperdir' || key === 'workdir' ? `${key}=${take().replaceAll('\\:', ':')}` : option
+      }),
+    }, target)
+  })
 }
 
 /**
@@ -261,7 +302,16 @@ export function unmount(target: string, options: { readonly lazy?: boolean } = {
   c.umount2([cPath(target), options.lazy === false ? 0 : MNT_DETACH], target, [errno.EINVAL, errno.ENOENT])
 }
 
-export interface MountInfo { readonly target: string; readonly type: string; readonly source: string; readonly root: string; readonly options: string; readonly superOptions: string; /** `shared:N`, `master:N`, …: how mounts below it spread (proc(5), optional fields). */ readonly propagation: readonly string[] }
+export interface MountInfo {
+  readonly target: string
+  readonly type: string
+  readonly source: string
+  readonly root: string
+  readonly options: string
+  readonly superOptions: string
+  /** `shared:N`, `master:N`, …: how mounts below it spread (the optional fields). */
+  readonly propagation: readonly string[]
+}
 
 /** The mounts that this process sees (proc(5), /proc/PID/mountinfo), in mount order. */
 export function mountTable(): MountInfo[] {
