@@ -18,18 +18,20 @@ const fdatasync = promisify(fs.fdatasync)
 
 /**
  * Most layers below a writable one: the kernel takes 500, and a read-only mount of the same layer has its own directory among them.
- * dockerd stops at 128, so a deeper layer cannot be opened there.
+ * dockerd stops at 128, so a deeper layer cannot be opened there. So do we where a mount's options must fit a page (before Linux 6.7).
  */
 export const maxDepth = 499
+export const maxDepthOfPage = 128
 
 /**
  * Lay out a layer, limited to `sizeBytes` of its own. Steps: everything in `.new-<id>`, `link` and `lower` synced; the short link, which the staged `link` file already names;
  * `committed` in the parent; one rename to `<id>`. So a layer that shows has its link, and after a kill `remove(id)` finds the link through
  * whichever folder there is. dockerd makes the link early and forgets it when a later step fails.
  */
-export async function createLayer(layout: Layout, id: LayerId, options: CreateOptions, durable: boolean, sizeBytes?: number): Promise<void> {
+export async function createLayer(layout: Layout, id: LayerId, options: CreateOptions, durable: boolean, sizeBytes?: number): Promise<LayerNames> {
   const { parent } = options
-  const lower = parent === undefined ? undefined : lowerOf(layout, id, parent)
+  const lowers = parent === undefined ? [] : lowersOn(layout, id, parent)
+  const lower = parent === undefined ? undefined : lowers.map(name => `${linkFolder}/${name}`).join(':')
   if (fs.existsSync(layout.dir(id))) throw alreadyExists(layout, id)
   const staging = path.join(layout.home, stagingName(id))
   try {
@@ -58,15 +60,16 @@ export async function createLayer(layout: Layout, id: LayerId, options: CreateOp
     throw asStorageError(error, `${layout.driver}: creating layer ${id}`, { driver: layout.driver, op: 'create', key: id })
   }
   if (durable) await Promise.all([syncDirectory(layout.home), syncDirectory(path.join(layout.home, linkFolder))])
+  return { own: link, lowers }
 }
 
-function lowerOf(layout: Layout, id: LayerId, parent: LayerId): string {
+function lowersOn(layout: Layout, id: LayerId, parent: LayerId): string[] {
   const lowers = [readLink(layout, parent), ...readLowers(layout, parent)]
-  if (lowers.length > maxDepth) {
-    throw new StorageError('LIMIT_EXCEEDED', `${layout.driver}: creating layer ${id} on ${parent}: max depth exceeded: ${lowers.length} layers below, ${maxDepth} are possible`,
+  if (lowers.length > layout.maxDepth) {
+    throw new StorageError('LIMIT_EXCEEDED', `${layout.driver}: creating layer ${id} on ${parent}: max depth exceeded: ${lowers.length} layers below, ${layout.maxDepth} are possible`,
       { driver: layout.driver, op: 'create', key: id, hint: 'squash some of the layers' })
   }
-  return lowers.map(name => `${linkFolder}/${name}`).join(':')
+  return lowers
 }
 
 function alreadyExists(layout: Layout, id: LayerId): StorageError {

@@ -24,6 +24,8 @@ export interface Layout {
   readonly workMode: number
   /** The file system keeps projects to limits, so a layer may have a project of its own. */
   readonly limits: boolean
+  /** Most layers below a writable one. */
+  readonly maxDepth: number
   dir(id: LayerId): string
   diff(id: LayerId): string
   work(id: LayerId): string
@@ -31,10 +33,10 @@ export interface Layout {
   link(name: string): string
 }
 
-export function layoutOf(home: string, { driver = 'overlay2', workMode = 0o700, limits = false }: Partial<Pick<Layout, 'driver' | 'workMode' | 'limits'>> = {}): Layout {
+export function layoutOf(home: string, { driver = 'overlay2', workMode = 0o700, limits = false, maxDepth = 499 }: Partial<Pick<Layout, 'driver' | 'workMode' | 'limits' | 'maxDepth'>> = {}): Layout {
   const dir = (id: LayerId): string => path.join(home, id)
   return {
-    home, driver, workMode, limits, dir,
+    home, driver, workMode, limits, maxDepth, dir,
     diff: id => path.join(home, id, 'diff'),
     work: id => path.join(home, id, 'work'),
     merged: id => path.join(home, id, 'merged'),

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { assert, needsRoot, suite } from '../../fixtures/harness/index.ts'
+import { mountImage, skipWithoutImage } from '../../fixtures/loop.ts'
 import type { Driver } from '../../lib/driver.ts'
 import { StorageError } from '../../lib/errors.ts'
 import type { Code } from '../../lib/errors.ts'
@@ -96,6 +97,15 @@ test('probe leaves nothing, and knows an overlay below it and a read-only place'
   performMount({ type: 'tmpfs', source: 'tmpfs', options: ['ro'] }, `${t.dir}/ro`)
   const readOnly = await overlay2.probe(`${t.dir}/ro/home`)
   assert.ok(!readOnly.ok && readOnly.code === 'PREREQUISITE_MISSING')
+})
+
+test('a file system without types in its listings is named with what to do', { skip: skipWithoutImage('ext4') }, async t => {
+  const image = mountImage('ext4', { sizeBytes: 64 * 2 ** 20, mkfs: ['-O', '^filetype'] })
+  t.defer(() => image.close())
+  const probed = await overlay2.probe(`${image.dir}/home`)
+  assert.ok(!probed.ok && probed.code === 'INCOMPATIBLE_FILESYSTEM', JSON.stringify(probed))
+  assert.match(probed.reason, /formatted without d_type support/)
+  assert.match(probed.hint, /tune2fs -O filetype/)
 })
 
 test('a home whose path holds what separates options', { skip: needsRoot }, async t => {

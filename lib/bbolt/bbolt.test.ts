@@ -80,6 +80,23 @@ test('any tree reads back, and two states share no page', () => {
   }), { numRuns: 60 })
 })
 
+test('the freelist has exactly the pages that nobody uses', async t => {
+  const file = new BoltFile(path.join(t.dir, 'x.db'))
+  for (let i = 0; i < 12; i++) {
+    await file.update(root => {
+      const bucket = root.makeBucket('b')
+      for (let k = 0; k < 200; k++) bucket.put(`${i % 3}-${k}`, 'v'.repeat(k * (i % 4)))
+      if (i % 5 === 4) root.delete('b')
+    }, { sync: false })
+    const bytes = fs.readFileSync(file.path)
+    const { meta, used } = readBolt(bytes)
+    const at = Number(meta.freelist) * meta.pageSize
+    const free = Array.from({ length: bytes.readUInt16LE(at + 10) }, (_, n) => Number(bytes.readBigUInt64LE(at + 16 + 8 * n)))
+    const unused = Array.from({ length: meta.highWater }, (_, id) => id).filter(id => !used.has(id))
+    assert.equal(free, unused)
+  }
+})
+
 test('an open database is read, and not written', async t => {
   const file = new BoltFile(path.join(t.dir, 'x.db'))
   await file.update(root => root.put('a', '1'))

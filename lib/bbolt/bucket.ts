@@ -75,5 +75,6 @@ function checkKey(key: string | Buffer): void {
 }
 
 function incompatible(key: string | Buffer): StorageError {
-  return new StorageError('FAILED_PRECONDITION', `bbolt: ${JSON.stringify(key.toString())} is of the other kind (value or bucket)`, { key: key.toString() })
+  return new StorageError('FAILED_PRECONDITION', `bbolt: ${JSON.stringify(key.toString())} is of the other kind (value or bucket)`,
+    { key: key.toString() })
 }

@@ -62,7 +62,8 @@ export class BoltFile {
     const held = await lock(this.path, options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs })
     try {
       // Without native calls our locks are files of our own, which bbolt does not see; the kernel still tells of its lock.
-      if (nativeReason !== undefined && isLocked(this.path)) throw new StorageError('LOCKED', `${this.path} is open in another program`, { path: this.path, hint: 'stop the dockerd that uses it' })
+      if (nativeReason !== undefined && isLocked(this.path)) throw new StorageError('LOCKED', `${this.path} is open in another program`,
+        { path: this.path, hint: 'stop the dockerd that uses it' })
       const bytes = this.#bytes()
       // Whoever made the file and ended before its first write left it empty; bbolt begins in place as well.
       if (bytes.length === 0) fs.writeFileSync(this.path, newDatabase(), { flag: 'r+' })

@@ -116,7 +116,8 @@ class Attaching {
   async mount(mount: MountSpec): Promise<void> {
     const point = mountPointOf(mount)
     if (point.Type === 'image') {
-      throw new StorageError('NOT_SUPPORTED', `mounting the image ${mount.Source} at ${mount.Target}: mounts of images are not supported`, { op: 'create', hint: 'make a container of the image, and use --volumes-from or -v' })
+      throw new StorageError('NOT_SUPPORTED', `mounting the image ${mount.Source} at ${mount.Target}: mounts of images are not supported`,
+        { op: 'create', hint: 'make a container of the image, and use --volumes-from or -v' })
     }
     this.#take(point.Destination, mount.Target ?? '')
     await this.#add(point, mount.BindOptions?.CreateMountpoint !== true)
@@ -172,7 +173,8 @@ class Attaching {
         const stat = statOf(source)
         if (stat === undefined) continue
         if (!stat.isDirectory()) {
-          throw new StorageError('INVALID_ARGUMENT', `cannot mount volume over existing file, file exists ${destination}`, { op: 'create', path: destination })
+          throw new StorageError('INVALID_ARGUMENT', `cannot mount volume over existing file, file exists ${destination}`,
+            { op: 'create', path: destination })
         }
         await volumes.fill(volume, source, { reference: id, subpath, ...(signal === undefined ? {} : { signal }) })
       }

@@ -33,9 +33,11 @@ function describeBind(point: MountPointRecord, source: string): Mount {
   const { NonRecursive: flat, ReadOnlyNonRecursive: flatReadOnly, ReadOnlyForceRecursive: force } = point.Spec.BindOptions ?? {}
   const options = [flat === true ? 'bind' : 'rbind']
   if (!point.RW) {
-    if (flatReadOnly === true && force === true) throw new StorageError('INVALID_ARGUMENT', 'mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive', { op: 'mount', path: point.Destination })
+    if (flatReadOnly === true && force === true) throw new StorageError('INVALID_ARGUMENT', 'mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive',
+      { op: 'mount', path: point.Destination })
     const recursive = flatReadOnly !== true && supportsRecursiveReadOnly()
-    if (force === true && !recursive) throw new StorageError('NOT_SUPPORTED', `${point.Destination} cannot be mounted recursively read-only: the kernel has no mount_setattr`, { op: 'mount', path: point.Destination, hint: 'it needs Linux 5.12' })
+    if (force === true && !recursive) throw new StorageError('NOT_SUPPORTED', `${point.Destination} cannot be mounted recursively read-only: the kernel has no mount_setattr`,
+      { op: 'mount', path: point.Destination, hint: 'it needs Linux 5.12' })
     options.push(recursive ? 'rro' : 'ro')
   }
   if (point.Propagation !== undefined) options.push(point.Propagation)

@@ -60,7 +60,8 @@ function readJson(file: string): Record<string, unknown> {
     const json = JSON.parse(text) as unknown
     return isObject(json) ? json : {}
   } catch (error) {
-    throw new StorageError('CORRUPT', `container ${path.basename(path.dirname(file))}: ${path.basename(file)} is not JSON (${(error as Error).message})`, { path: file })
+    throw new StorageError('CORRUPT', `container ${path.basename(path.dirname(file))}: ${path.basename(file)} is not JSON (${(error as Error).message})`,
+      { path: file })
   }
 }
 

@@ -47,7 +47,8 @@ const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc
 export function ociSpec(container: ContainerRecord, options: SpecOptions): Record<string, unknown> {
   const { config } = container
   const args = [...config.Entrypoint ?? [], ...config.Cmd ?? []]
-  if (args.length === 0) throw new StorageError('INVALID_ARGUMENT', 'no command specified', { op: 'spec', key: container.id, hint: 'give the container a command when it is created' })
+  if (args.length === 0) throw new StorageError('INVALID_ARGUMENT', 'no command specified',
+    { op: 'spec', key: container.id, hint: 'give the container a command when it is created' })
   const hostname = config.Hostname || container.id.slice(0, 12)
   const env = [...config.Env ?? []]
   const has = (name: string): boolean => env.some(text => text.startsWith(`${name}=`))

@@ -92,7 +92,8 @@ function mustSpread({ Source: source, Propagation: propagation = '' }: MountPoin
   const spreads = (kind: string): boolean => mount.propagation.some(field => field.startsWith(kind))
   const needs = propagation.endsWith('shared') ? 'shared' : 'shared or slave'
   if (spreads('shared:') || needs === 'shared or slave' && spreads('master:')) return
-  throw new StorageError('FAILED_PRECONDITION', `path ${source} is mounted on ${mount.target} but it is not a ${needs} mount`, { op: 'mount', path: source, hint: `mount --make-shared ${mount.target}` })
+  throw new StorageError('FAILED_PRECONDITION', `path ${source} is mounted on ${mount.target} but it is not a ${needs} mount`,
+    { op: 'mount', path: source, hint: `mount --make-shared ${mount.target}` })
 }
 
 // Beside the container's record, so that it goes with it.

@@ -5,7 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Usage } from '../driver.ts'
 import type { LayerId } from '../ids.ts'
 
-/** An answer serves for this many times the time that it took: polling costs a twentieth of one processor at most. */
+/** An answer that took longer than this serves for a while: what is counted faster is counted whenever it is asked for. */
+const cheapMs = 50
+/** For this many times the time that it took: polling costs a twentieth of one processor at most. */
 const reuse = 20
 const settleMs = 200
 
@@ -32,8 +34,8 @@ export class UsageCache {
     if (running === undefined) {
       const startMs = performance.now()
       running = this.#count(id).then(usage => {
-        const nowMs = performance.now()
-        this.#answers.set(id, { usage, untilMs: nowMs + (nowMs - startMs) * reuse })
+        const nowMs = performance.now(), tookMs = nowMs - startMs
+        if (tookMs > cheapMs) this.#answers.set(id, { usage, untilMs: nowMs + tookMs * reuse })
         return usage
       }).finally(() => this.#running.delete(id))
       this.#running.set(id, running)

@@ -10,7 +10,8 @@ const listFilters = ['dangling', 'name', 'driver', 'label']
 const pruneFilters = ['label', 'label!', 'all']
 
 function mustBeKnown(filters: VolumeFilters, known: readonly string[]): void {
-  for (const key of Object.keys(filters)) if (!known.includes(key)) throw new StorageError('INVALID_ARGUMENT', `invalid filter '${key}'`, { key, hint: `known are ${known.join(', ')}` })
+  for (const key of Object.keys(filters)) if (!known.includes(key)) throw new StorageError('INVALID_ARGUMENT', `invalid filter '${key}'`,
+    { key, hint: `known are ${known.join(', ')}` })
 }
 
 /** A boolean as filters take it: true, 1; false, 0. */

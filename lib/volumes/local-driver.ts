@@ -116,7 +116,8 @@ export class LocalVolumeDriver implements VolumeDriver {
     await this.#counts.clear(this.#key(name), holders => {
       if (holders > 0) throw new StorageError('IN_USE', 'volume has active mounts', { op: 'remove', key: name })
       // A bind of the same file system would not stop the removal of what is mounted there.
-      if (isMountpoint(this.#data(name))) throw new StorageError('BUSY', `something is mounted on ${this.#data(name)}`, { op: 'remove', key: name, hint: `umount ${this.#data(name)}` })
+      if (isMountpoint(this.#data(name))) throw new StorageError('BUSY', `something is mounted on ${this.#data(name)}`,
+        { op: 'remove', key: name, hint: `umount ${this.#data(name)}` })
       apart = this.#vanish(dir, trash)
     })
     if (this.#sync) syncDirectorySync(path.dirname(dir))
@@ -148,7 +149,8 @@ export class LocalVolumeDriver implements VolumeDriver {
       throw error
     }
     if (real !== path.join(fs.realpathSync(volumePaths.dir(this.#root)), name, '_data')) {
-      throw new StorageError('FAILED_PRECONDITION', `unable to remove a directory outside of the local volume root ${volumePaths.dir(this.#root)}: ${real}`, { op: 'remove', key: name, path: real })
+      throw new StorageError('FAILED_PRECONDITION', `unable to remove a directory outside of the local volume root ${volumePaths.dir(this.#root)}: ${real}`,
+        { op: 'remove', key: name, path: real })
     }
   }
 

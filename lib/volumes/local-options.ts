@@ -126,7 +126,8 @@ export async function mountArguments(options: LocalOptions, resolve: Resolve = s
     try {
       return await resolve(host)
     } catch (error) {
-      throw new StorageError('IO', `error resolving passed in network volume address: ${(error as Error).message}`, { op: 'mount', key: host }, { cause: error })
+      throw new StorageError('IO', `error resolving passed in network volume address: ${(error as Error).message}`,
+        { op: 'mount', key: host }, { cause: error })
     }
   }
   const address = addressOf(data)

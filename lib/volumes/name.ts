@@ -9,9 +9,11 @@ export const anonymousLabel = 'com.docker.volume.anonymous'
 
 /** @throws INVALID_ARGUMENT in the words of Docker's local driver */
 export function checkVolumeName(name: string): void {
-  if (name.length === 1) throw new StorageError('INVALID_ARGUMENT', 'volume name is too short, names should be at least two alphanumeric characters', { key: name })
+  if (name.length === 1) throw new StorageError('INVALID_ARGUMENT', 'volume name is too short, names should be at least two alphanumeric characters',
+    { key: name })
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name)) {
-    throw new StorageError('INVALID_ARGUMENT', `${goQuote(name)} includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`, { key: name })
+    throw new StorageError('INVALID_ARGUMENT', `${goQuote(name)} includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
+      { key: name })
   }
 }
 

@@ -194,7 +194,8 @@ export class VolumeStore {
 
   #driver(name: string): VolumeDriver {
     const driver = this.#drivers.get(name)
-    if (driver === undefined) throw new StorageError('NOT_FOUND', `error looking up volume plugin ${name}: plugin "${name}" not found`, { key: name, hint: `there are: ${[...this.#drivers.keys()].join(', ')}` })
+    if (driver === undefined) throw new StorageError('NOT_FOUND', `error looking up volume plugin ${name}: plugin "${name}" not found`,
+      { key: name, hint: `there are: ${[...this.#drivers.keys()].join(', ')}` })
     return driver
   }
 
@@ -216,7 +217,8 @@ export class VolumeStore {
   async #removeLocked(name: string, driver: VolumeDriver): Promise<void> {
     const holders = this.references(name)
     if (holders.length > 0) {
-      throw new StorageError('IN_USE', `remove ${name}: volume is in use - [${holders.join(', ')}]`, { op: 'remove', key: name, hint: 'remove the containers that use it first' })
+      throw new StorageError('IN_USE', `remove ${name}: volume is in use - [${holders.join(', ')}]`,
+        { op: 'remove', key: name, hint: 'remove the containers that use it first' })
     }
     try {
       await driver.remove(name)

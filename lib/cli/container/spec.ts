@@ -32,7 +32,8 @@ export function define(command: Command, session: Session): void {
         fs.writeFileSync(file, `${JSON.stringify(config, undefined, 2)}\n`, { flag: 'wx' })
       } catch (error) {
         await storage.containers.unmount(ref, { persistent: true })
-        throw isErrno(error, 'EEXIST') ? new StorageError('ALREADY_EXISTS', `${file} exists`, { path: file, hint: 'remove it first' }) : asStorageError(error, `writing ${file}`)
+        throw isErrno(error, 'EEXIST') ? new StorageError('ALREADY_EXISTS', `${file} exists`,
+          { path: file, hint: 'remove it first' }) : asStorageError(error, `writing ${file}`)
       }
       for (const text of notDone) session.warn(text)
       if (session.json) await session.printJson({ config: file, root, notDone })

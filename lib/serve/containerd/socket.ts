@@ -33,7 +33,7 @@ export async function listenAt(file: string, listen: (socket: string) => Promise
   const held = await claim(file)
   try {
     await mustBeFree(file)
-    const dir = fs.mkdtempSync(path.join(path.dirname(file), '.'))
+    const dir = fs.mkdtempSync(`${path.dirname(file)}/.`)
     try {
       // A short name, as the whole path has the same limit.
       const made = path.join(dir, 's')

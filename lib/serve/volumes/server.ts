@@ -119,7 +119,8 @@ export async function serveVolumes(volumes: VolumeStore, options: ServeVolumesOp
 
 function socketPath(address: string): string {
   const file = address.startsWith('unix://') ? address.slice('unix://'.length) : address
-  if (/^[a-z]+:\/\//.test(file) || file === '') throw new StorageError('INVALID_ARGUMENT', `cannot serve at ${address}: only unix sockets`, { op: 'serve', hint: 'give a path: /run/docker/plugins/layerstack.sock' })
+  if (/^[a-z]+:\/\//.test(file) || file === '') throw new StorageError('INVALID_ARGUMENT', `cannot serve at ${address}: only unix sockets`,
+    { op: 'serve', hint: 'give a path: /run/docker/plugins/layerstack.sock' })
   return path.resolve(file)
 }
 
