@@ -23,6 +23,9 @@ const fdatasync = promisify(fs.fdatasync)
 export const maxDepth = 499
 export const maxDepthOfPage = 128
 
+/** The short names of a layer and of those below it, nearest first. */
+export interface LayerNames { readonly own: string; readonly lowers: readonly string[] }
+
 /**
  * Lay out a layer, limited to `sizeBytes` of its own. Steps: everything in `.new-<id>`, `link` and `lower` synced; the short link, which the staged `link` file already names;
  * `committed` in the parent; one rename to `<id>`. So a layer that shows has its link, and after a kill `remove(id)` finds the link through

@@ -274,28 +274,21 @@ export interface AssembleArguments {
   readonly tarSplitFd: number
 }
 
-/** Rebuild the layer's tar, bit for bit, to the job's output; returns its digest and length. @throws CORRUPT for a file that was altered */
-export async function assembleJob(args: AssembleArguments, context: JobContext): Promise<{ diffId: string; tarBytes: number }> {
+/** Rebuild the layer's tar, bit for bit, to the job's output; who reads it compares its digest. @throws CORRUPT for a file that was altered */
+export async function assembleJob(args: AssembleArguments, context: JobContext): Promise<void> {
   const { size } = fs.fstatSync(args.tarSplitFd)
   const lines = decompress(rangeChunks({ fd: args.tarSplitFd, offset: 0, length: size }, context, false))[Symbol.asyncIterator]()
   // The first chunk is fetched outside the jail, as a decompressor may load a module for it.
   const first = await lines.next()
-  return inPlace(args.dir, async place => {
-    const hash = createHash('sha256')
-    let tarBytes = 0
+  await inPlace(args.dir, async place => {
     const out = new Batches(context)
     const reader = new TarSplitReader()
     const assembler = new TarAssembler(
       name => fs.openSync(place.path(cleanName(name)), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW),
-      bytes => {
-        hash.update(bytes)
-        tarBytes += bytes.length
-        out.add(bytes)
-      })
+      bytes => out.add(bytes))
     for (let next = first; next.done !== true; next = await lines.next()) for (const entry of reader.push(next.value)) assembler.add(entry)
     for (const entry of reader.finish()) assembler.add(entry)
     out.flush()
-    return { diffId: `sha256:${hash.digest('hex')}`, tarBytes }
   })
 }
 

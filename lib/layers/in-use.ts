@@ -2,26 +2,16 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno } from '../errors.ts'
 import { isDigest } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { layerDb } from './data-root.ts'
 import { allIntents } from './intents.ts'
-import { listChainIds } from './layer-files.ts'
+import { listChainIds, readText } from './layer-files.ts'
 import { rwLayerIds } from './rw-files.ts'
 import type { DataRoot } from './types.ts'
 
 /** Names layers that something refers to. */
 export type References = () => AsyncIterable<ChainId> | Promise<Iterable<ChainId>>
-
-function readText(file: string): string | undefined {
-  try {
-    return fs.readFileSync(file, 'utf8').trim()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined
-    throw error
-  }
-}
 
 /** Only this one file: what is needed must be found also where another file of the layer is damaged. */
 function parentOf(root: DataRoot, chainId: ChainId): ChainId | undefined {

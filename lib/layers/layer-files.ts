@@ -13,11 +13,12 @@ import type { DataRoot, Layer } from './types.ts'
 /** The gzipped tar-split of a layer. */
 export const tarSplitName = 'tar-split.json.gz'
 
-function readText(file: string): string | undefined {
+/** A small file's text, trimmed; undefined when there is none. */
+export function readText(file: string): string | undefined {
   try {
     return fs.readFileSync(file, 'utf8').trim()
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
     throw error
   }
 }

@@ -10,6 +10,7 @@ import { idMapOptions } from '../sys/idmap.ts'
 import type { IdMap } from '../sys/idmap.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { layerDb } from './data-root.ts'
+import { readText } from './layer-files.ts'
 import type { DataRoot } from './types.ts'
 
 export interface RwFiles {
@@ -26,15 +27,6 @@ const idMapFile = 'layerstack-idmap.json'
 
 // Docker's rule for both ids (layer/filestore.go).
 const idPattern = /^[a-f0-9]{64}(-init)?$/
-
-function readText(file: string): string | undefined {
-  try {
-    return fs.readFileSync(file, 'utf8').trim()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
-    throw error
-  }
-}
 
 /** Undefined when there is no such container layer. @throws CORRUPT */
 export function readRwFiles(root: DataRoot, name: string): RwFiles | undefined {

@@ -3,7 +3,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { jobsModule } from '../diff/jobs.ts'
 import type { AssembleArguments } from '../diff/jobs.ts'
 import type { Driver } from '../driver.ts'
@@ -222,8 +222,13 @@ export class DiskLayerStore implements LayerStore {
     }
     try {
       const content = await this.driver.content(layer.cacheId)
-      const { diffId } = yield* streamJob<AssembleArguments, { diffId: string }>(jobsModule, 'assembleJob', { dir: content.path, tarSplitFd }, options)
-      if (diffId !== layer.diffId) {
+      // Hashed here, while the thread reads on: the two halves of the work take about as long.
+      const hash = createHash('sha256')
+      for await (const chunk of streamJob<AssembleArguments, void>(jobsModule, 'assembleJob', { dir: content.path, tarSplitFd }, options)) {
+        hash.update(chunk)
+        yield chunk
+      }
+      if (`sha256:${hash.digest('hex')}` !== layer.diffId) {
         throw new StorageError('CORRUPT', `could not verify layer data for: ${layer.diffId}. This may be because internal files in the layer store were modified`,
           { key: chainId, hint: 're-pulling or rebuilding this image may resolve the issue' })
       }
