@@ -1,6 +1,7 @@
 // The btrfs driver: every layer is a subvolume, a child begins as a snapshot of its parent. Docker's layout; all by ioctl, no program is run.
 // What a layer changed is read from the file system's own trees (changed-paths.ts).
 
+import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
@@ -43,7 +44,7 @@ class Btrfs implements Driver {
 
   #dir(id: LayerId): string { return path.join(this.#home, 'subvolumes', id) }
   #quota(id: LayerId): string { return path.join(this.#home, 'quotas', id) }
-  #own(folder: 'new' | 'gone', id: LayerId): string { return path.join(this.#home, 'layerstack', folder, id) }
+  #own(folder: 'new' | 'gone', name = ''): string { return path.join(this.#home, 'layerstack', folder, name) }
 
   /** Steps: reserve the id by a folder in `new`; make the subvolume inside it; its limit, and the file that dockerd keeps of it; one rename. */
   async create(id: LayerId, options: CreateOptions = {}): Promise<void> {
@@ -111,16 +112,22 @@ class Btrfs implements Driver {
   /** One rename, so that the layer is whole or not there; its quota file; then the subvolume. A kill is made up for by the next call or open. */
   async remove(id: LayerId): Promise<void> {
     this.#mustWrite('remove', id)
-    const gone = this.#own('gone', id), dir = this.#dir(id)
+    const dir = this.#dir(id)
     try {
       if (fs.existsSync(dir)) {
         refuseMounts(dir, id)
-        await this.#clear(gone)
+        // A folder of this call's own, as others may be removing the same layer.
+        const gone = this.#own('gone', `${randomBytes(8).toString('hex')}.${id}`)
         fs.mkdirSync(gone, { mode: 0o700 })
-        fs.renameSync(dir, path.join(gone, 'tree'))
+        try {
+          fs.renameSync(dir, path.join(gone, 'tree'))
+        } catch (error) {
+          fs.rmdirSync(gone)
+          if (!isErrno(error, 'ENOENT')) throw error
+        }
       }
       fs.rmSync(this.#quota(id), { force: true })
-      await this.#clear(gone)
+      for (const name of fs.readdirSync(this.#own('gone'))) if (name.slice(17) === id) await this.#clear(this.#own('gone', name))
       await this.#clear(this.#own('new', id))
     } catch (error) {
       if (isErrno(error, 'ENOENT')) return // somebody else removed it first

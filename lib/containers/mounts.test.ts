@@ -114,7 +114,8 @@ test('the root with all mounts in place', { skip: needsRoot }, async t => {
   t.defer(() => unmount(below))
   const made = path.join(t.dir, 'made', 'by', 'v')
   await containers.create({ image: 'app:1', name: 'one', mounts: { binds: ['vol:/data', `${host}:/host:ro`, `${made}:/made`], tmpfs: { '/data/tmp': 'size=64k,mode=700' } } })
-  const before = mountTable().length
+  const mine = (): number => mountTable().filter(mount => mount.target.startsWith(t.dir)).length
+  const before = mine()
   await containers.withMounts('one', root => {
     assert.is(fs.readFileSync(path.join(root, 'data', 'seed'), 'utf8'), 'from the image')
     fs.writeFileSync(path.join(root, 'data', 'written'), 'by one')
@@ -124,7 +125,7 @@ test('the root with all mounts in place', { skip: needsRoot }, async t => {
     assert.throws(() => fs.writeFileSync(path.join(root, 'host', 'below', 'x'), ''), /EROFS/)
     fs.writeFileSync(path.join(root, 'made', 'file'), 'x')
   })
-  assert.is(mountTable().length, before)
+  assert.is(mine(), before)
   assert.ok(fs.existsSync(path.join(made, 'file')))
   await containers.create({ image: 'app:1', name: 'two', mounts: { binds: ['vol:/elsewhere'] } })
   await containers.remove('one')

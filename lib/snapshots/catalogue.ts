@@ -107,13 +107,6 @@ export class Catalogue {
     return this.#fresh(snapshotKey(key))
   }
 
-  /** @throws NOT_FOUND */
-  get(key: string): SnapshotRecord {
-    const record = this.find(key)
-    if (record === undefined) throw notFound(key)
-    return record
-  }
-
   /** All records, read in pages: one that is there all the while comes once; others may or may not. */
   *records(): Generator<SnapshotRecord> {
     for (const value of this.#values()) yield decodeRecord(value)
@@ -160,10 +153,6 @@ export class Catalogue {
   *ids(): Generator<LayerId> {
     this.#db.resetReadTxn()
     for (const key of [...this.#db.getKeys(prefixRange('c'))]) yield key.subarray(key.indexOf(0) + 1).toString() as LayerId
-  }
-
-  hasId(parentRef: string, id: LayerId): boolean {
-    return this.#fresh(childKey(parentRef, id)) !== undefined
   }
 
   trash(): Trash {
@@ -296,13 +285,9 @@ export class Catalogue {
     })
   }
 
-  addTrash(id: LayerId): void {
-    this.#db.transactionSync(() => this.#db.putSync(trashKey(id), empty))
-  }
-
   /** What was trash is gone. */
-  forgetTrash(what: readonly string[]): void {
-    if (what.length > 0) this.#db.transactionSync(() => { for (const one of what) this.#db.removeSync(trashKey(one)) })
+  forgetTrash(what: string): void {
+    this.#db.transactionSync(() => this.#db.removeSync(trashKey(what)))
   }
 
   async close(): Promise<void> {

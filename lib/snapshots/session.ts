@@ -23,7 +23,6 @@ export const snapshotIdPrefix = 'sn-'
 
 export class Session {
   readonly name: string
-  readonly #file: string
   readonly #lock: Lock
   readonly #fd: number
   readonly #sync: boolean
@@ -33,7 +32,6 @@ export class Session {
 
   private constructor(file: string, lock: Lock, fd: number, sync: boolean) {
     this.name = path.basename(file)
-    this.#file = file
     this.#lock = lock
     this.#fd = fd
     this.#sync = sync
@@ -86,9 +84,6 @@ export class Session {
     if (this.idle) this.#lock.releaseAndUnlink()
     else this.#lock.release()
   }
-
-  /** Where the file is, for messages. */
-  get path(): string { return this.#file }
 }
 
 function idOf(session: string, n: number): LayerId {

@@ -17,10 +17,11 @@ import { Catalogue, notFound } from './catalogue.ts'
 import { parseFilters } from './filter.ts'
 import { writeInfo } from './info-codec.ts'
 import { checkKey, checkLabels, updateLabels } from './labels.ts'
-import { clearMounts, mountAt } from './mounted.ts'
+import { mountAt } from './mounted.ts'
 import { decodeRecord } from './record.ts'
-import { deadSessions, hasDeadSession, Session } from './session.ts'
+import { hasDeadSession, Session } from './session.ts'
 import type { CommitSnapshotOptions, SnapshotInfo, SnapshotOptions, SnapshotRecord, WalkOptions } from './types.ts'
+import { Sweeper } from './sweeper.ts'
 import { UsageCache } from './usage-cache.ts'
 import { Writer } from './wire.ts'
 
@@ -29,9 +30,6 @@ export interface SnapshotterParts {
   readonly driver: Driver
   readonly layers: DiskLayerStore
 }
-
-/** How long removed snapshots lie before they are deleted, unless cleanup() comes first. */
-const sweepDelayMs = 1000
 
 interface LayerRoot { readonly kind: 'branch' | 'tree'; readonly uid: number; readonly gid: number; readonly mode: number }
 
@@ -51,8 +49,7 @@ export class Snapshotter implements AsyncDisposable {
   readonly #roots = new Map<LayerId, LayerRoot>()
   #catalogue: Catalogue | undefined
   #session: Session | undefined
-  #sweep: Promise<void> = Promise.resolve()
-  #sweepTimer: NodeJS.Timeout | undefined
+  #sweeper: Sweeper | undefined
   #mounted = 0
   #closed = false
 
@@ -313,7 +310,7 @@ export class Snapshotter implements AsyncDisposable {
     this.#usages.forget(id)
     this.#described.delete(key)
     this.#roots.delete(id)
-    this.#sweepSoon()
+    this.#sweeper?.soon()
   }
 
   async #removeImageLayer(chainId: ChainId): Promise<void> {
@@ -328,59 +325,8 @@ export class Snapshotter implements AsyncDisposable {
    * is passed over. @throws what the driver says about a layer that cannot be deleted; it stays noted, and the others are deleted all the same
    */
   async cleanup(): Promise<void> {
-    const catalogue = this.#write('clean up')
-    await this.#recoverSessions(catalogue)
-    await this.#emptyTrash(catalogue)
-  }
-
-  /** Deletes in the background, out of the way of a collector that removes one after the other; a failure is cleanup()'s to report. */
-  #sweepSoon(): void {
-    this.#sweepTimer ??= setTimeout(() => {
-      this.#sweepTimer = undefined
-      if (!this.#closed && this.#catalogue !== undefined) this.#emptyTrash(this.#catalogue).catch(() => undefined)
-    }, sweepDelayMs).unref()
-  }
-
-  /** One run at a time; each sees what was removed before its turn. */
-  #emptyTrash(catalogue: Catalogue): Promise<void> {
-    const work = this.#sweep.then(async () => {
-      const { layers, images } = catalogue.trash()
-      const failures: unknown[] = []
-      for (const id of layers) {
-        if (this.#closed) return
-        try {
-          await this.#driver.remove(id)
-          catalogue.forgetTrash([id])
-        } catch (error) {
-          failures.push(error)
-        }
-      }
-      for (const chainId of images) {
-        if (this.#closed) return
-        if (!catalogue.hasChildren(chainId) && this.#isImageLayer(chainId)) await this.#layers.release(chainId)
-        catalogue.forgetTrash([chainId])
-      }
-      if (failures.length > 0) throw failures[0]
-    })
-    this.#sweep = work.catch(() => undefined)
-    return work
-  }
-
-  /** Undo what processes that are gone left half made, and their mounts. */
-  async #recoverSessions(catalogue: Catalogue): Promise<void> {
-    for (const session of deadSessions(this.#dirs.sessions)) {
-      try {
-        clearMounts(this.#dirs.mounts, session.name)
-        if (session.ids.length > 0) {
-          const known = new Set(catalogue.ids())
-          for (const id of session.ids) if (!known.has(id)) await this.#driver.remove(id)
-        }
-        session.done()
-      } catch (error) {
-        session.leave()
-        throw error
-      }
-    }
+    this.#write('clean up')
+    await this.#sweeper?.now()
   }
 
   /** For whoever opens a data root: roll back what crashed. Costs a directory listing when nothing did. */
@@ -410,9 +356,8 @@ export class Snapshotter implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    clearTimeout(this.#sweepTimer)
     await this.#usages.close()
-    await this.#sweep
+    await this.#sweeper?.close()
     this.#session?.close()
     await this.#catalogue?.close()
     this.#catalogue = undefined
@@ -438,14 +383,12 @@ export class Snapshotter implements AsyncDisposable {
   #write(op: string): Catalogue {
     if (this.#closed) throw closed()
     if (this.#root.readOnly) throw new StorageError('READ_ONLY', `cannot ${op}: the data root is open read-only`, { op })
-    if (this.#catalogue !== undefined) return this.#catalogue
+    if (this.#catalogue !== undefined && this.#sweeper !== undefined) return this.#catalogue
     for (const dir of [this.#dirs.sessions, this.#dirs.mounts]) fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
-    const catalogue = Catalogue.open(this.#dirs.own, { sync: this.#sync, readOnly: false })
+    const catalogue = this.#catalogue ?? Catalogue.open(this.#dirs.own, { sync: this.#sync, readOnly: false })
     if (catalogue === undefined) throw new StorageError('CORRUPT', `the snapshot catalogue ${this.#dirs.own} cannot be opened`, { op, path: this.#dirs.own })
-    this.#catalogue = catalogue
-    const { layers, images } = catalogue.trash()
-    if (layers.length + images.length > 0) this.#sweepSoon()
-    return catalogue
+    this.#sweeper = new Sweeper({ catalogue, driver: this.#driver, layers: this.#layers, isImageLayer: this.#isImageLayer, dirs: this.#dirs })
+    return this.#catalogue = catalogue
   }
 
   get #syncsData(): boolean { return this.#root.durability === 'full' && !this.#volatile }
