@@ -61,7 +61,9 @@ export function randomName(): string {
 export function timestamp(): string {
   const us = Math.round((performance.timeOrigin + performance.now()) * 1000)
   const base = new Date(Math.floor(us / 1000)).toISOString().slice(0, 19)
-  return `${base}.${String(us % 1_000_000).padStart(6, '0')}Z`
+  // Go leaves out the zeros at the end, and so does whoever compares with what dockerd prints.
+  const fraction = String(us % 1_000_000).padStart(6, '0').replace(/0+$/, '')
+  return `${base}${fraction === '' ? '' : `.${fraction}`}Z`
 }
 
 export function readContainer(dir: string): ContainerRecord | undefined {

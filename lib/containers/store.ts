@@ -84,7 +84,7 @@ export class ContainerStore {
   list(): ContainerRecord[] {
     return this.#ids().flatMap(id => this.#read(id) ?? [])
       .filter(record => record.driver === this.#root.driverName)
-      .sort((a, b) => compare(b.created, a.created) || compare(a.id, b.id))
+      .sort((a, b) => compare(instant(b), instant(a)) || compare(a.id, b.id))
   }
 
   /** The volumes that a container's record names; read again when the record is another. A prune asks for every volume. */
@@ -374,6 +374,11 @@ export class ContainerStore {
   async commit(ref: string, options: CommitOptions = {}): Promise<CommitResult> {
     return await commitContainer({ layers: this.#layers, rw: this.#rw, images: this.#images }, this.get(ref), options)
   }
+}
+
+/** Go writes fractions of any length, and 'Z' sorts after digits. */
+function instant(record: ContainerRecord): string {
+  return record.created.replace('Z', '')
 }
 
 function compare(a: string, b: string): number {

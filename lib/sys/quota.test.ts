@@ -41,7 +41,7 @@ for (const [kind, mkfs, mount, stops] of [
     assert.ok(finished, output.slice(-3000))
     const json = /@result (.*)/.exec(output)?.[1]
     assert.ok(json !== undefined, output.slice(-3000))
-    const results = JSON.parse(json) as Record<'overlay2' | 'vfs', Result>
+    const results = JSON.parse(json) as Record<'overlay2' | 'vfs', Result> & { readonly volume: Written }
     for (const driver of ['overlay2', 'vfs'] as const) {
       const { quota, written: { limited, free }, ownProject, released, byDefault } = results[driver]
       assert.equal([driver, quota, ownProject, released], [driver, true, true, true])
@@ -51,5 +51,6 @@ for (const [kind, mkfs, mount, stops] of [
       assert.equal(free, { wrote: 40 })
       assert.ok(byDefault.wrote >= 3 && byDefault.wrote <= 5 && byDefault.stoppedBy !== undefined, `${driver}: ${JSON.stringify(byDefault)}`)
     }
+    assert.ok(results.volume.wrote >= 6 && results.volume.wrote <= 8 && results.volume.stoppedBy !== undefined, `volume: ${JSON.stringify(results.volume)}`)
   })
 }
