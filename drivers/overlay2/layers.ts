@@ -23,15 +23,12 @@ const fdatasync = promisify(fs.fdatasync)
 export const maxDepth = 499
 export const maxDepthOfPage = 128
 
-/** The short names of a layer and of those below it, nearest first. */
-export interface LayerNames { readonly own: string; readonly lowers: readonly string[] }
-
 /**
  * Lay out a layer, limited to `sizeBytes` of its own. Steps: everything in `.new-<id>`, `link` and `lower` synced; the short link, which the staged `link` file already names;
  * `committed` in the parent; one rename to `<id>`. So a layer that shows has its link, and after a kill `remove(id)` finds the link through
  * whichever folder there is. dockerd makes the link early and forgets it when a later step fails.
  */
-export async function createLayer(layout: Layout, id: LayerId, options: CreateOptions, durable: boolean, sizeBytes?: number): Promise<LayerNames> {
+export async function createLayer(layout: Layout, id: LayerId, options: CreateOptions, durable: boolean, sizeBytes?: number): Promise<void> {
   const { parent } = options
   const lowers = parent === undefined ? [] : lowersOn(layout, id, parent)
   const lower = parent === undefined ? undefined : lowers.map(name => `${linkFolder}/${name}`).join(':')
@@ -63,7 +60,6 @@ export async function createLayer(layout: Layout, id: LayerId, options: CreateOp
     throw asStorageError(error, `${layout.driver}: creating layer ${id}`, { driver: layout.driver, op: 'create', key: id })
   }
   if (durable) await Promise.all([syncDirectory(layout.home), syncDirectory(path.join(layout.home, linkFolder))])
-  return { own: link, lowers }
 }
 
 function lowersOn(layout: Layout, id: LayerId, parent: LayerId): string[] {
