@@ -5,7 +5,7 @@ import { assert, suite } from '../../fixtures/harness/index.ts'
 import type { TestFunction } from '../../fixtures/harness/index.ts'
 import { addImage, all, bytesOf, driversHere, failure, file, openIn } from '../../fixtures/storage.ts'
 import { listingOf } from '../../fixtures/image-store.ts'
-import { dumpTree, makeTree } from '../../fixtures/tree.ts'
+import { dumpTree, makeTree, overlayMarksAndOwnerNotes } from '../../fixtures/tree.ts'
 import type { Storage } from '../index.ts'
 import { mergeConfig } from './merge-config.ts'
 
@@ -27,7 +27,7 @@ for (const driver of driversHere) {
     const { id } = await containers.create({ image: 'app:1', config: { Env: ['B=2'] } })
     const tree = await containers.withMount(id, dir => {
       makeTree(dir, { 'etc/motd': 'changed', 'new/x': 'y', base: { type: 'absent' } })
-      return dumpTree(dir, { root: false, times: false, filter: name => !/^(dev|proc|sys|\.dockerenv)$|^etc\/(hosts|hostname|resolv.conf|mtab)$/.test(name) })
+      return dumpTree(dir, { root: false, times: false, ignoreXattrs: overlayMarksAndOwnerNotes, filter: name => !/^(dev|proc|sys|\.dockerenv)$|^etc\/(hosts|hostname|resolv.conf|mtab)$/.test(name) })
     })
     const result = await containers.commit(id, {
       reference: 'app:2', author: 'Ann', message: 'why', created, changes: ['ENV C=3', 'CMD ["/other"]', 'LABEL b=2'],
@@ -43,7 +43,7 @@ for (const driver of driversHere) {
     assert.equal((await images.history('app:2')).map(item => item.CreatedBy), ['/run -x', 'step 0'])
     // A container of the new image shows what the old one showed.
     const next = await containers.create({ image: 'app:2' })
-    assert.equal(await containers.withMount(next.id, dir => dumpTree(dir, { root: false, times: false, filter: name => !/^(dev|proc|sys|\.dockerenv)$|^etc\/(hosts|hostname|resolv.conf|mtab)$/.test(name) })), tree)
+    assert.equal(await containers.withMount(next.id, dir => dumpTree(dir, { root: false, times: false, ignoreXattrs: overlayMarksAndOwnerNotes, filter: name => !/^(dev|proc|sys|\.dockerenv)$|^etc\/(hosts|hostname|resolv.conf|mtab)$/.test(name) })), tree)
     for (const one of [id, next.id]) await containers.remove(one)
   })
 
