@@ -3,7 +3,7 @@
 
 import fs from 'node:fs'
 import { debianImage } from '../../fixtures/debian-image.ts'
-import { open } from '../../lib/index.ts'
+import { open, unmount } from '../../lib/index.ts'
 import { Ground, must } from '../contestants.ts'
 import type { Prepared } from '../contestants.ts'
 import type { Contestant } from '../measure.ts'
@@ -64,7 +64,11 @@ async function loading(ground: Ground, what: string, transport: string): Promise
   }
   if (ground.has('skopeo', 'skopeo')) {
     const store = `containers-storage:[overlay@${ground.path('cs')}+${ground.path('csrun')}]localhost/bench:1`
-    const clear = (): void => { for (const dir of ['cs', 'csrun']) fs.rmSync(ground.path(dir), { recursive: true, force: true }) }
+    const clear = (): void => {
+      // It leaves a bind mount of its home, or none.
+      if (fs.existsSync(ground.path('cs', 'overlay'))) unmount(ground.path('cs', 'overlay'))
+      for (const dir of ['cs', 'csrun']) fs.rmSync(ground.path(dir), { recursive: true, force: true })
+    }
     contestants.push({ name: 'skopeo → containers-storage', command: ['skopeo', '--insecure-policy', 'copy', '-q', `${transport}:${archive}`, store], before: clear, after: clear })
   }
   return ground.prepared(`${what}, ${(fs.statSync(archive).size / 1e6).toFixed(0)} MB`, contestants)
