@@ -253,14 +253,16 @@ test('a walk over many pages sees each once, while others change', async t => {
 
 test('a process killed while it prepares leaves nothing that stays, and what it acknowledged is there', { timeoutMs: 60_000 }, async t => {
   const root = path.join(t.dir, 'root')
+  // writeSync: process.stdout queues what a slow reader has not taken yet, and a kill would take acknowledged names with it.
   const script = `
+    import { writeSync } from 'node:fs'
     import { open } from ${JSON.stringify(path.join(import.meta.dirname, '../index.js'))}
     const { snapshots } = await open({ root: ${JSON.stringify(root)}, driver: ${JSON.stringify(drivers[0])} })
     for (let i = 0; ; i++) {
       await snapshots.prepare('k' + i)
-      process.stdout.write('k' + i + '\\n')
-      if (i % 3 === 1) { await snapshots.commit('c' + i, 'k' + i); process.stdout.write('-k' + i + '\\nc' + i + '\\n') }
-      if (i % 3 === 2) { await snapshots.remove('k' + i); process.stdout.write('-k' + i + '\\n') }
+      writeSync(1, 'k' + i + '\\n')
+      if (i % 3 === 1) { await snapshots.commit('c' + i, 'k' + i); writeSync(1, '-k' + i + '\\nc' + i + '\\n') }
+      if (i % 3 === 2) { await snapshots.remove('k' + i); writeSync(1, '-k' + i + '\\n') }
     }`
   for (let round = 0; round < 3; round++) {
     fs.rmSync(root, { recursive: true, force: true })
