@@ -79,6 +79,31 @@ export interface Change {
   readonly path: Buffer
 }
 
+/** What can be wrong in a driver's home; the words are those of `FindingKind`. */
+export type HomeProblemKind = 'content-missing' | 'link-missing' | 'link-wrong' | 'link-file-damaged' | 'lower-damaged' | 'layer-incomplete' | 'link-dangling' | 'half-made' | 'half-removed' | 'stray'
+
+/** Something in a driver's home that is not as the driver, or dockerd's, leaves it. */
+export interface HomeProblem {
+  readonly kind: HomeProblemKind
+  /** The layer's id, or the name in the home. */
+  readonly subject: string
+  readonly path: string
+  /** A sentence. */
+  readonly reason: string
+  /** What `mend` would do, as a sentence; absent with it, where nothing is certain to be right. */
+  readonly repair?: string
+  /** Looks again before it acts, and does nothing where the problem has gone. */
+  readonly mend?: () => void | Promise<void>
+}
+
+/** What the catalogues know, for `inspect`. */
+export interface HomeFacts {
+  /** Every layer that a catalogue names, with the layer below; undefined for a base; null where the catalogue is damaged and cannot say. */
+  readonly parents: ReadonlyMap<LayerId, LayerId | undefined | null>
+  /** Somebody makes or removes it at this moment. */
+  busy(id: LayerId): boolean
+}
+
 export interface Driver {
   readonly name: string
   readonly supports: Supports
@@ -111,6 +136,11 @@ export interface Driver {
   remove(id: LayerId): Promise<void>
   exists(id: LayerId): Promise<boolean>
   list(): AsyncIterable<LayerId>
+  /**
+   * Look the home over, for `check`: what of the layout is missing, wrong, half made or left over. Reads only, and never throws for damage. Layers that no
+   * catalogue names are not its business, `list()` tells them.
+   */
+  inspect?(facts: HomeFacts): Iterable<HomeProblem>
   usage(id: LayerId): Promise<Usage>
   status(): Promise<readonly StatusEntry[]>
   /** What `docker inspect` shows under GraphDriver.Data, e.g. UpperDir and LowerDir for overlay2. */

@@ -10,6 +10,15 @@ import type { DriverModule } from './driver.ts'
 import { openStorage } from './storage.ts'
 import type { OpenOptions, Storage } from './storage.ts'
 
+export {
+  analyzeImage, checkCiRules, compareImages, comparisonJson, defaultCiRules, differenceJson, efficiencyOf, entryJson, openImageSource, parseCiRule, parseCiRules, readCiRules,
+  sharedLayers, walkMerged,
+} from './compare/index.ts'
+export type {
+  AnalyzedLayer, AnalyzeOptions, Aspect, CiResult, CiRuleName, CiRules, ComparedSide, CompareOptions, ConfigDifference, Difference, Efficiency, EntriesOptions,
+  ImageAnalysis, ImageComparison, ImageSource, Inode, LayerDifference, LayerEntry, LayerFacts, MergedNode, OpenSourceOptions, PathVersion, SharedLayer, SourceKind,
+  SourceLayer, TreeDifference, WastedPath,
+} from './compare/index.ts'
 export { applyLayer, listChanges, writeLayer } from './diff/index.ts'
 export type { ApplyLayerOptions, ApplyOutcome, ChangesOptions, WriteLayerOptions, WriteOutcome } from './diff/index.ts'
 export { defineDriver } from './driver.ts'
@@ -25,7 +34,7 @@ export type { ChainId, Digest, LayerId } from './ids.ts'
 export { readTar } from './tar/read-tar.ts'
 export type { TarEntry } from './tar/read-tar.ts'
 export type { SparseRegion, TarHeader, TarLimits } from './tar/types.ts'
-export type { CommitOptions, CommitResult, ContainerConfig, ContainerMountOptions, ContainerMounts, ContainerRecord, ContainerStore, CreateContainerOptions, MountedContainer, MountPointRecord, PreparedMounts, SpecOptions } from './containers/index.ts'
+export type { CommitOptions, CommitResult, ContainerConfig, ContainerMountOptions, ContainerMounts, ContainerRecord, ContainerState, ContainerStatus, ContainerStore, CreateContainerOptions, MountedContainer, MountPointRecord, PreparedMounts, SpecOptions } from './containers/index.ts'
 export type { ImageStore } from './images/index.ts'
 export type { Durability, Layer, LayerStore } from './layers/index.ts'
 export { serveContainerd } from './serve/containerd/index.ts'
@@ -39,6 +48,10 @@ export { performMount, performMounts, unmount } from './sys/mount.ts'
 export { defaultRoot, Storage } from './storage.ts'
 export type { MigrateStorageOptions, OpenOptions, StorageInfo } from './storage.ts'
 export type { MigrateProgress, MigrateResult } from './check/migrate.ts'
+export { checkAreas } from './check/check.ts'
+export type { RepairOptions, RepairResult, RepairStep } from './check/repair.ts'
+export { findingKinds } from './check/types.ts'
+export type { CheckArea, CheckOptions, CheckProgress, Finding, FindingKind, Severity } from './check/types.ts'
 export {
   checkVolumeName, formatMountFlag, formatVolumeFlag, mergeTmpfsOptions, mountPointOf, parseMountFlag, parseVolumeFlag, parseVolumePoint, parseVolumesFrom,
   resolveVolumeFlag, splitVolumeFlag, tmpfsData, validateMount, VolumeStore,
@@ -47,7 +60,7 @@ export type {
   BindOptions, CreateVolumeOptions, DriverConfig, DriverVolume, HoldOptions, ImageOptions, MountedVolume, MountFlagOptions, MountPoint, MountSpec, Propagation,
   PruneVolumesOptions, TmpfsOptions, ValidateMountOptions, Volume, VolumeDriver, VolumeFilters, VolumeFlagOptions, VolumeInspect, VolumeOptions,
 } from './volumes/index.ts'
-export type { ContainerUsage, DiskUsage, ImageUsage, UsageRow } from './usage.ts'
+export type { BuildCacheUsage, ContainerUsage, DiskUsage, DiskUsageOptions, ImageUsage, OrphanUsage, UsageRow, UsageType, VolumeUsage } from './usage.ts'
 
 /** The drivers that come with the package, by name. */
 export const drivers: Readonly<Record<'overlay2' | 'fuse-overlayfs' | 'btrfs' | 'aufs' | 'overlay' | 'vfs', DriverModule>> = {

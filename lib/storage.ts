@@ -6,8 +6,12 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { check } from './check/check.ts'
 import { migrate } from './check/migrate.ts'
 import type { MigrateOptions, MigrateResult, MigrateSide } from './check/migrate.ts'
+import { repair } from './check/repair.ts'
+import type { RepairOptions, RepairResult } from './check/repair.ts'
+import type { CheckOptions, CheckParts, Finding } from './check/types.ts'
 import { ContainerStore } from './containers/index.ts'
 import type { Driver, DriverModule, StatusEntry } from './driver.ts'
 import { readDaemonConfig } from './daemon-config.ts'
@@ -15,7 +19,7 @@ import { asStorageError, StorageError } from './errors.ts'
 import { makeDirectories } from './fs/make-directories.ts'
 import { openImageStore } from './images/index.ts'
 import type { ImageStore } from './images/index.ts'
-import { openLayerStore, RwLayers } from './layers/index.ts'
+import { buildCacheReferences, openLayerStore, RwLayers } from './layers/index.ts'
 import type { DataRoot, DiskLayerStore, Durability } from './layers/index.ts'
 import { Snapshotter } from './snapshots/index.ts'
 import { selectDriver } from './select-driver.ts'
@@ -27,7 +31,7 @@ import { maxThreads } from './sys/threads.ts'
 import { diskUsage } from './usage.ts'
 import { dockerdHolds, VolumeStore } from './volumes/index.ts'
 import type { VolumeDriver } from './volumes/index.ts'
-import type { DiskUsage } from './usage.ts'
+import type { DiskUsage, DiskUsageOptions } from './usage.ts'
 
 export interface OpenOptions {
   /** The data root, in Docker's layout; made when missing. Default: `defaultRoot()`. */
@@ -121,9 +125,35 @@ export class Storage implements AsyncDisposable {
     }
   }
 
-  /** Disk use by images, containers and layers, shared bytes counted once. */
-  diskUsage(): Promise<DiskUsage> {
-    return diskUsage(this)
+  /**
+   * Disk use of all that the data root holds, shared bytes counted once. What stands in the catalogues is read from there; containers' own layers, volumes and what is
+   * orphaned are counted file by file, in threads, unless `storedOnly`.
+   */
+  diskUsage(options: DiskUsageOptions = {}): Promise<DiskUsage> {
+    return diskUsage(this, this.#dataRoot, options)
+  }
+
+  /**
+   * Look the data root over and tell what is wrong, as it is found: records against each other and against the driver's layers, and, unless `quick`, every layer's
+   * content against its tar-split and its digest, in threads. Reads only, also in a root that other processes or a dockerd work in. Nothing found but notices: clean.
+   * @throws ABORTED, and what reading says (PERMISSION_DENIED, IO)
+   */
+  check(options: CheckOptions = {}): AsyncGenerator<Finding> {
+    return check(this.#parts(), options)
+  }
+
+  /**
+   * Do what `check` says a repair would do, or, without `apply`, tell it. Rebuilds what is certain; exchanges damaged layers for good copies from archives given with
+   * `from`; else sets them aside with the images that need them; removes what is proved to be nobody's. Called again, it has nothing to do.
+   * @throws READ_ONLY (also while a dockerd runs), ABORTED, NO_SPACE, and what opening an archive throws
+   */
+  repair(options: RepairOptions = {}): Promise<RepairResult> {
+    return repair(this.#parts(), options)
+  }
+
+  #parts(): CheckParts {
+    const { driver, layers, images, containers, snapshots, volumes } = this
+    return { root: this.#dataRoot, driver, layers, images, containers, snapshots, volumes }
   }
 
   /**
@@ -203,6 +233,7 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
     const dataRoot: DataRoot = { path: root, driverName: choice.name, readOnly, durability: inMemory(root, path.join(root, choice.name)) ? 'none' : options.durability ?? 'full' }
     const layers = await openLayerStore(dataRoot, driver)
     const images = await openImageStore({ root: dataRoot, layers, layerMetadata: id => driver.metadata(id) })
+    layers.addReferences(async () => buildCacheReferences(dataRoot))
     const volumes = new VolumeStore(dataRoot, options.volumeDrivers)
     const containers = new ContainerStore(dataRoot, layers, new RwLayers(layers), images, volumes)
     const snapshots = new Snapshotter({ root: dataRoot, driver, layers })

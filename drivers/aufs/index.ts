@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
-import type { CreateOptions, Driver, LayerContent, Mount, OpenDriverOptions, StatusEntry, Usage } from '../../lib/driver.ts'
+import type { CreateOptions, Driver, HomeFacts, HomeProblem, LayerContent, Mount, OpenDriverOptions, StatusEntry, Usage } from '../../lib/driver.ts'
 import { splitPair } from '../../lib/driver-options.ts'
 import { asStorageError, isErrno, StorageError } from '../../lib/errors.ts'
 import { atomicWrite } from '../../lib/fs/atomic.ts'
@@ -16,7 +16,8 @@ import type { LayerId } from '../../lib/ids.ts'
 import { linkNoFollow } from '../../lib/sys/files.ts'
 import { isMountpoint } from '../../lib/sys/mount.ts'
 import { fileSystemName } from '../../lib/sys/statfs.ts'
-import { folders, layoutOf, readAncestors, removingSuffix } from './layout.ts'
+import { inspectHome } from './inspect.ts'
+import { draftSuffix, folders, layoutOf, readAncestors, removingSuffix } from './layout.ts'
 import type { Layout } from './layout.ts'
 import { aufsMounts } from './mount-options.ts'
 import { examine, supportsHere } from './probe.ts'
@@ -133,6 +134,10 @@ export class Aufs implements Driver {
     }
   }
 
+  inspect(facts: HomeFacts): Iterable<HomeProblem> {
+    return inspectHome(this.#layout, facts)
+  }
+
   async usage(id: LayerId): Promise<Usage> {
     readAncestors(this.#layout, id)
     return await treeUsage(this.#layout.diff(id))
@@ -158,9 +163,6 @@ export class Aufs implements Driver {
     if (this.#readOnly) throw new StorageError('READ_ONLY', `aufs: cannot ${op} layer ${id}: the storage is open read-only`, { driver: 'aufs', op, key: id })
   }
 }
-
-/** A file of ancestors before it has its name. */
-const draftSuffix = '.new'
 
 /** Lay the home out, take up removals that a kill interrupted, and open it without asking the kernel for aufs. */
 export async function openUnprobed(home: string, dirperm1: boolean): Promise<Aufs> {

@@ -34,6 +34,9 @@ export function layoutOf(home: string): Layout {
 /** Folders under removal are called so by dockerd, which deletes them when it starts; ids of ours never end so. */
 export const removingSuffix = '-removing'
 
+/** A file of ancestors before it has its name. */
+export const draftSuffix = '.new'
+
 /** The ancestors, nearest first. @throws NOT_FOUND, CORRUPT */
 export function readAncestors(layout: Layout, id: LayerId): LayerId[] {
   let text: string

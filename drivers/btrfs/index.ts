@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
-import type { CreateOptions, Driver, LayerContent, Mount, OpenDriverOptions, StatusEntry, Usage } from '../../lib/driver.ts'
+import type { CreateOptions, Driver, HomeFacts, HomeProblem, LayerContent, Mount, OpenDriverOptions, StatusEntry, Usage } from '../../lib/driver.ts'
 import { layerSize } from '../../lib/driver-options.ts'
 import { asStorageError, isErrno, StorageError } from '../../lib/errors.ts'
 import { atomicWrite, syncDirectory } from '../../lib/fs/atomic.ts'
@@ -19,6 +19,7 @@ import { mountTable } from '../../lib/sys/mount.ts'
 import { runJob } from '../../lib/sys/threads.ts'
 import { changedPathsModule, parentName } from './changed-paths.ts'
 import type { ChangedPathsArguments } from './changed-paths.ts'
+import { inspectHome } from './inspect.ts'
 import { parseOptions } from './options.ts'
 import type { BtrfsOptions } from './options.ts'
 import { probe, supportsHere } from './probe.ts'
@@ -170,6 +171,10 @@ class Btrfs implements Driver {
     for (const entry of fs.readdirSync(dir, { withFileTypes: true })) {
       if (entry.isDirectory() && isLayerId(entry.name)) yield entry.name
     }
+  }
+
+  inspect(facts: HomeFacts): Iterable<HomeProblem> {
+    return inspectHome(this.#home, facts, folder => this.#clear(folder))
   }
 
   /** Files touched since the snapshot was taken, at their full allocated size: a byte changed in a big file counts all of it, as an overlay's copy would. */

@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
-import type { CreateOptions, Driver, LayerContent, Mount, OpenDriverOptions, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
+import type { CreateOptions, Driver, HomeFacts, HomeProblem, LayerContent, Mount, OpenDriverOptions, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
 import { splitPair } from '../../lib/driver-options.ts'
 import { asStorageError, StorageError } from '../../lib/errors.ts'
 import { treeUsage } from '../../lib/fs/usage.ts'
@@ -12,6 +12,7 @@ import { isLayerId } from '../../lib/ids.ts'
 import type { LayerId } from '../../lib/ids.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
 import { fileSystemName } from '../../lib/sys/statfs.ts'
+import { inspectHome } from '../overlay2/inspect.ts'
 import { createLayer, removeLayer, resumeRemovals } from '../overlay2/layers.ts'
 import { layerOfLink, layoutOf, linkFolder, notFound, readLink, readLowers } from '../overlay2/layout.ts'
 import type { Layout } from '../overlay2/layout.ts'
@@ -78,6 +79,10 @@ class FuseOverlayfs implements Driver {
     for (const entry of fs.readdirSync(this.#layout.home, { withFileTypes: true })) {
       if (entry.isDirectory() && entry.name !== linkFolder && isLayerId(entry.name)) yield entry.name
     }
+  }
+
+  inspect(facts: HomeFacts): Iterable<HomeProblem> {
+    return inspectHome(this.#layout, facts)
   }
 
   async usage(id: LayerId): Promise<Usage> {

@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
-import type { CreateOptions, Driver, LayerContent, Mount, OpenDriverOptions, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
+import type { CreateOptions, Driver, HomeFacts, HomeProblem, LayerContent, Mount, OpenDriverOptions, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
 import { parseSize } from '../../lib/driver-options.ts'
 import { asStorageError, StorageError } from '../../lib/errors.ts'
 import { makeDirectories } from '../../lib/fs/make-directories.ts'
@@ -13,6 +13,7 @@ import { isLayerId } from '../../lib/ids.ts'
 import type { LayerId } from '../../lib/ids.ts'
 import { overlayKernel } from '../../lib/sys/mount.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
+import { inspectHome } from './inspect.ts'
 import { createLayer, maxDepth, maxDepthOfPage, removeLayer, resumeRemovals } from './layers.ts'
 import { escapeLower, escapePath, layerOfLink, layoutOf, linkFolder, notFound, readLink, readLowers } from './layout.ts'
 import type { Layout } from './layout.ts'
@@ -89,6 +90,10 @@ class Overlay2 implements Driver {
     for (const entry of fs.readdirSync(this.#layout.home, { withFileTypes: true })) {
       if (entry.isDirectory() && entry.name !== linkFolder && isLayerId(entry.name)) yield entry.name
     }
+  }
+
+  inspect(facts: HomeFacts): Iterable<HomeProblem> {
+    return inspectHome(this.#layout, facts)
   }
 
   async usage(id: LayerId): Promise<Usage> {

@@ -34,13 +34,14 @@ export interface Layout {
 }
 
 export function layoutOf(home: string, { driver = 'overlay2', workMode = 0o700, limits = false, maxDepth = 499 }: Partial<Pick<Layout, 'driver' | 'workMode' | 'limits' | 'maxDepth'>> = {}): Layout {
-  const dir = (id: LayerId): string => path.join(home, id)
+  // Put together, not joined: ids and names are clean, and a hundred joins are a twentieth of a container's life.
+  const dir = (id: LayerId): string => `${home}/${id}`
   return {
     home, driver, workMode, limits, maxDepth, dir,
-    diff: id => path.join(home, id, 'diff'),
-    work: id => path.join(home, id, 'work'),
-    merged: id => path.join(home, id, 'merged'),
-    link: name => path.join(home, linkFolder, name),
+    diff: id => `${home}/${id}/diff`,
+    work: id => `${home}/${id}/work`,
+    merged: id => `${home}/${id}/merged`,
+    link: name => `${home}/${linkFolder}/${name}`,
   }
 }
 

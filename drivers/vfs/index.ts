@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
-import type { CreateOptions, Driver, LayerContent, Mount, OpenDriverOptions, ProbeResult, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
+import type { CreateOptions, Driver, HomeFacts, HomeProblem, LayerContent, Mount, OpenDriverOptions, ProbeResult, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
 import { parseSize } from '../../lib/driver-options.ts'
 import { asStorageError, errnoOf, isErrno, StorageError } from '../../lib/errors.ts'
 import { atomicWrite } from '../../lib/fs/atomic.ts'
@@ -20,6 +20,7 @@ import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
 import { assignProject, limitProject, projectOf, projectUsage, whyNoProjectQuota } from '../../lib/sys/quota.ts'
 import { fileSystemName } from '../../lib/sys/statfs.ts'
+import { inspectHome } from './inspect.ts'
 import { parseOptions, quotaUnsupported, sizeOfLayer } from './options.ts'
 import type { VfsOptions } from './options.ts'
 
@@ -152,6 +153,10 @@ class Vfs implements Driver {
     for (const entry of fs.readdirSync(dir, { withFileTypes: true })) {
       if (entry.isDirectory() && isLayerId(entry.name)) yield entry.name
     }
+  }
+
+  inspect(facts: HomeFacts): Iterable<HomeProblem> {
+    return inspectHome(this.#home, facts)
   }
 
   /** The whole tree, for the layer is a whole tree; blocks that a reflink shares are counted in each. */

@@ -1,5 +1,5 @@
 // Reads a bbolt file, given whole, into buckets, and tells which pages it uses. Trusts nothing: a page out of bounds, of the wrong kind or
-// reached twice is CORRUPT.
+// reached twice is CORRUPT, and so are elements that share bytes, which would make gigabytes of a small file, and trees too deep for the stack.
 
 import { BoltBucket } from './bucket.ts'
 import { branchElementBytes, bucketElement, bucketHeaderBytes, corrupt, currentMeta, flags, leafElementBytes, noFreelist, pageHeaderBytes, pageId } from './format.ts'
@@ -12,9 +12,14 @@ export interface BoltSnapshot {
   readonly used: ReadonlySet<number>
 }
 
+/** Branches over 2^16 keys a page and buckets in buckets: dockerd's have four levels. */
+const deepest = 200
+
 /** @throws CORRUPT */
 export function readBolt(file: Buffer): BoltSnapshot {
   const meta = currentMeta(file)
+  // bbolt grows the file before it uses a page; a number of pages that nobody has would be counted through when the file is written.
+  if (meta.highWater * meta.pageSize > file.length) throw corrupt(`${meta.highWater} pages are in use, and the file is shorter`)
   const reader = new Reader(file, meta)
   const root = new BoltBucket()
   root.sequence = meta.sequence
@@ -27,6 +32,7 @@ class Reader {
   readonly used = new Set<number>([0, 1])
   readonly #file: Buffer
   readonly #meta: Meta
+  #depth = 0
 
   constructor(file: Buffer, meta: Meta) {
     this.#file = file
@@ -51,7 +57,13 @@ class Reader {
   }
 
   fill(bucket: BoltBucket, root: number): void {
-    this.#node(bucket, this.page(root, flags.leaf, flags.branch))
+    this.#descend(() => this.#node(bucket, this.page(root, flags.leaf, flags.branch)))
+  }
+
+  #descend(work: () => void): void {
+    if (++this.#depth > deepest) throw corrupt(`the tree is deeper than ${deepest} levels`)
+    work()
+    this.#depth--
   }
 
   #node(bucket: BoltBucket, page: Buffer): void {
@@ -62,11 +74,14 @@ class Reader {
 
   #leaf(bucket: BoltBucket, page: Buffer): void {
     const count = slice(page, 0, pageHeaderBytes).readUInt16LE(10)
+    let left = page.length - pageHeaderBytes - count * leafElementBytes
     for (let i = 0; i < count; i++) {
       const at = pageHeaderBytes + i * leafElementBytes
       const element = slice(page, at, leafElementBytes)
       const keyAt = at + element.readUInt32LE(4), keyBytes = element.readUInt32LE(8)
       const key = slice(page, keyAt, keyBytes), value = slice(page, keyAt + keyBytes, element.readUInt32LE(12))
+      left -= key.length + value.length
+      if (left < 0) throw corrupt('elements of a page overlap')
       bucket.adopt(key, (element.readUInt32LE(0) & bucketElement) === 0 ? Buffer.from(value) : this.#bucket(value))
     }
   }
@@ -77,7 +92,7 @@ class Reader {
     bucket.sequence = header.readBigUInt64LE(8)
     const root = pageId(header.readBigUInt64LE(0))
     // Root 0: the bucket's one leaf page follows in the value.
-    if (root === 0) this.#leaf(bucket, slice(value, bucketHeaderBytes, value.length - bucketHeaderBytes))
+    if (root === 0) this.#descend(() => this.#leaf(bucket, slice(value, bucketHeaderBytes, value.length - bucketHeaderBytes)))
     else this.fill(bucket, root)
     return bucket
   }

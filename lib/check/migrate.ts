@@ -11,6 +11,7 @@ import { atomicWrite } from '../fs/atomic.ts'
 import { copyTree } from '../fs/copy.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
+import { withDriver } from '../containers/index.ts'
 import type { ContainerRecord, ContainerStore } from '../containers/index.ts'
 import { ImageDb } from '../images/image-db.ts'
 import type { ImageStore } from '../images/index.ts'
@@ -210,19 +211,19 @@ function storageOptions(root: DataRoot, id: string): Readonly<Record<string, str
 /** The container's own files say whose it is. In another root they are copied, the one that says so last. */
 async function handOver(from: DataRoot, to: DataRoot, record: ContainerRecord): Promise<void> {
   const source = path.join(from.path, 'containers', record.id), target = path.join(to.path, 'containers', record.id)
-  const config = JSON.parse(fs.readFileSync(path.join(source, 'config.v2.json'), 'utf8')) as object
+  const config = withDriver(fs.readFileSync(path.join(source, 'config.v2.json'), 'utf8'), to.driverName)
   const sync = to.durability !== 'none'
   if (source !== target) {
     ensureDir(path.dirname(target), 0o710)
     const draft = path.join(path.dirname(target), `.new-${record.id}`)
     await removeTree(draft)
     await copyTree(source, draft)
-    await atomicWrite(path.join(draft, 'config.v2.json'), JSON.stringify({ ...config, Driver: to.driverName }), { mode: 0o600, sync })
+    await atomicWrite(path.join(draft, 'config.v2.json'), config, { mode: 0o600, sync })
     await removeTree(target)
     fs.renameSync(draft, target)
     return
   }
-  await atomicWrite(path.join(target, 'config.v2.json'), JSON.stringify({ ...config, Driver: to.driverName }), { mode: 0o600, sync })
+  await atomicWrite(path.join(target, 'config.v2.json'), config, { mode: 0o600, sync })
 }
 
 /** The catalogue goes by one rename, and with it everything that names the layers. Returns where it lies now. */

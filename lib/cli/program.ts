@@ -30,6 +30,7 @@ const groups: Readonly<Record<string, Group>> = {
       import: { summary: 'Make an image of a root file system\'s tar', load: () => import('./image/import.ts') },
       ls: { summary: 'List images', aliases: ['list'], load: () => import('./image/ls.ts') },
       inspect: { summary: 'Show all about images, as JSON', load: () => import('./image/inspect.ts') },
+      efficiency: { summary: 'Show what images waste and share, and hold them against rules', load: () => import('./image/efficiency.ts') },
       history: { summary: 'Show the steps that made an image', load: () => import('./image/history.ts') },
       tag: { summary: 'Give an image another name', load: () => import('./image/tag.ts') },
       rm: { summary: 'Remove images', aliases: ['remove'], load: () => import('./image/rm.ts') },
@@ -88,6 +89,7 @@ const groups: Readonly<Record<string, Group>> = {
   },
 }
 
+const diff: Leaf = { summary: 'Compare images, containers, layers, archives or directories', load: () => import('./diff.ts') }
 const info: Leaf = { summary: 'Show the data root, its driver, and why this one', load: () => import('./info.ts') }
 
 /** Parse and run; every failure has been told to the session when it resolves. */
@@ -123,6 +125,7 @@ export async function program(session: Session, version: string, args: readonly 
   }
   root.hook('preSubcommand', defineLeaf)
   add(root, 'info', info)
+  add(root, 'diff', diff)
   for (const [name, { summary, commands }] of Object.entries(groups)) {
     const group = root.command(name).helpCommand(false).summary(summary).description(`${summary}.`).hook('preSubcommand', defineLeaf)
     for (const [child, leaf] of Object.entries(commands)) add(group, child, leaf)

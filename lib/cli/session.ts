@@ -1,7 +1,7 @@
 // One run of the command line: the store that it opens, the signal that Ctrl-C fires, what it prints, and the status it ends with. Knows no command.
 
 import { asStorageError, exitStatus, StorageError } from '../errors.ts'
-import type { Durability, Storage } from '../index.ts'
+import type { Durability, OpenOptions, Storage } from '../index.ts'
 import { hasPendingWrites, OutputClosed, writeFully } from './output.ts'
 import { Progress } from './progress.ts'
 import { styled } from './style.ts'
@@ -28,6 +28,8 @@ export class Session {
   /** Something was given up because of the signal; else the work was finished in spite of it. */
   #interrupted = false
   #outputClosed = false
+  /** What an error exits with; a comparison keeps 1 for a difference. */
+  #errorStatus = 1
   #progress: Progress | undefined
 
   /** Fires on Ctrl-C, SIGTERM, and when nobody reads stdout any more. */
@@ -62,7 +64,31 @@ export class Session {
     await this.#use(work, true)
   }
 
-  async #use(work: (storage: Storage) => Promise<void>, looking: boolean): Promise<void> {
+  /**
+   * For commands that look at images wherever they are: the store is opened, read-only, when one is asked for first, and never made. Undefined where
+   * there is none.
+   */
+  async lookIfAsked(work: (storage: () => Promise<Storage | undefined>) => Promise<void>): Promise<void> {
+    let opened: Promise<Storage | undefined> | undefined
+    try {
+      await work(() => opened ??= this.#openExisting())
+    } finally {
+      this.#progress?.stop()
+      await (await opened?.catch(() => undefined))?.close()
+    }
+  }
+
+  async #openExisting(): Promise<Storage | undefined> {
+    const { options, open } = await this.#opening()
+    try {
+      return await open({ ...options, readOnly: true })
+    } catch (error) {
+      if (StorageError.is(error, 'NOT_FOUND')) return undefined
+      throw error
+    }
+  }
+
+  async #opening(): Promise<{ readonly options: OpenOptions; readonly open: (options: OpenOptions) => Promise<Storage> }> {
     const { defaultRoot, open } = await import('../index.ts')
     const { driver, config, durability, storageOpt } = this.#options
     const root = this.#options.root ?? (process.env['LAYERSTACK_ROOT'] || (config === undefined ? defaultRoot() : undefined))
@@ -70,6 +96,11 @@ export class Session {
       ...(root === undefined ? {} : { root }), ...(config === undefined ? {} : { config }), ...(driver === undefined ? {} : { driver }),
       ...(durability === undefined ? {} : { durability }), ...(storageOpt === undefined ? {} : { storageOptions: storageOpt }),
     }
+    return { options, open }
+  }
+
+  async #use(work: (storage: Storage) => Promise<void>, looking: boolean): Promise<void> {
+    const { options, open } = await this.#opening()
     let storage: Storage
     try {
       storage = await open({ ...options, readOnly: looking })
@@ -149,7 +180,17 @@ export class Session {
     }
     const told = asStorageError(error, 'failed')
     this.#tell(told === error || !(error instanceof Error) ? told.message : error.message, told.info.hint)
-    this.#status = Math.max(this.#status, exitStatus(told.code))
+    this.#status = Math.max(this.#status, exitStatus(told.code), this.#errorStatus)
+  }
+
+  /** End with this status at least, though nothing failed: a difference was found, a rule is broken. */
+  conclude(status: number): void {
+    this.#status = Math.max(this.#status, status)
+  }
+
+  /** From now on an error exits with this status, as diff(1)'s 2. */
+  errorsExitWith(status: number): void {
+    this.#errorStatus = status
   }
 
   failUsage(message: string | undefined, command: string): void {

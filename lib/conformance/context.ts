@@ -3,11 +3,11 @@
 
 import { strict as assert } from 'node:assert'
 import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
 import type { Driver, LayerContent, ProbeResult, Supports, WhiteoutFormat } from '../driver.ts'
 import { applyLayer, listChanges, writeLayer } from '../diff/index.ts'
 import { removeTreeSync } from '../fs/remove-tree.ts'
+import { scratchBase } from '../fs/scratch.ts'
 import { parseLayerId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
 import { nativeReason } from '../sys/native.ts'
@@ -100,18 +100,8 @@ function missing(gate: Gate, supports: Supports, withoutMounts: boolean): string
   return undefined
 }
 
-function defaultBase(): string {
-  if (process.env['TMPDIR']) return process.env['TMPDIR']
-  try {
-    fs.accessSync('/dev/shm', fs.constants.W_OK)
-    return '/dev/shm'
-  } catch {
-    return os.tmpdir()
-  }
-}
-
 async function runCase(options: ConformanceOptions, run: (c: Case) => Promise<void>): Promise<void> {
-  const root = fs.mkdtempSync(path.join(options.tempBase ?? defaultBase(), 'layerstack-conformance-'))
+  const root = fs.mkdtempSync(path.join(options.tempBase ?? scratchBase(), 'layerstack-conformance-'))
   const home = path.join(root, 'home'), work = path.join(root, 'work')
   fs.mkdirSync(work)
   const opened: Driver[] = []

@@ -9,6 +9,8 @@ import { writeNew } from '../fs/atomic.ts'
 import { isDigest } from '../ids.ts'
 import type { Digest } from '../ids.ts'
 import type { MountHostConfig, MountPointRecord } from './mount-points.ts'
+import { never, stateOf } from './state.ts'
+import type { ContainerState } from './state.ts'
 
 /** What a container runs with, in the words of Docker's API (container.Config); only what storage needs or commit carries on. */
 export interface ContainerConfig {
@@ -36,6 +38,8 @@ export interface ContainerRecord {
   readonly driver: string
   readonly config: ContainerConfig
   readonly running: boolean
+  /** As dockerd left it; a container that only layerstack knows was never started. */
+  readonly state: ContainerState
 }
 
 /** moby's rule: at least two characters. */
@@ -87,7 +91,7 @@ export function readContainer(dir: string): ContainerRecord | undefined {
   return {
     id, name: typeof name === 'string' ? name.replace(/^\//, '') : '', created: typeof created === 'string' ? created : '',
     driver: typeof driver === 'string' ? driver : '', config: isObject(config) ? config as ContainerConfig : {},
-    running: isObject(state) && state['Running'] === true,
+    running: isObject(state) && state['Running'] === true, state: stateOf(state),
     ...(isDigest(image) ? { imageId: image } : {}),
   }
 }
@@ -95,8 +99,6 @@ export function readContainer(dir: string): ContainerRecord | undefined {
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
-
-const never = '0001-01-01T00:00:00Z'
 
 /** What the files say of mounts. */
 export interface WrittenMounts {

@@ -27,6 +27,7 @@ import { ociSpec } from './oci-spec.ts'
 import type { SpecOptions } from './oci-spec.ts'
 import { performMounts, undoMounts } from './perform-mounts.ts'
 import { isPrepared, prepareMounts, releaseKept } from './prepare.ts'
+import { stateOf } from './state.ts'
 import type { PreparedMounts } from './prepare.ts'
 import type { IdMap } from '../sys/idmap.ts'
 import type { VolumeStore } from '../volumes/index.ts'
@@ -62,7 +63,8 @@ export class ContainerStore {
   readonly #rw: RwLayers
   readonly #images: ImageStore
   readonly #volumes: VolumeStore
-  readonly #volumesById = new Map<string, { readonly version: string; readonly volumes: readonly string[] }>()
+  /** What the records said, by id, and of which state of the file: a create looks at every name, a prune at every volume. */
+  readonly #known = new Map<string, { readonly version: string; readonly record: ContainerRecord | undefined; volumes?: readonly string[] }>()
   readonly #dir: string
 
   constructor(root: DataRoot, layers: LayerStore, rw: RwLayers, images: ImageStore, volumes: VolumeStore) {
@@ -87,23 +89,34 @@ export class ContainerStore {
       .sort((a, b) => compare(instant(b), instant(a)) || compare(a.id, b.id))
   }
 
-  /** The volumes that a container's record names; read again when the record is another. A prune asks for every volume. */
+  /** The volumes that a container's record names. */
   #volumesOf(id: string): readonly string[] {
+    this.#record(id)
+    const known = this.#known.get(id)
+    return known === undefined ? [] : known.volumes ??= volumesOf(readMountPoints(path.join(this.#dir, id)))
+  }
+
+  /** The record as it is now, read again when its file is another. @throws CORRUPT */
+  #record(id: string): ContainerRecord | undefined {
     const dir = path.join(this.#dir, id)
     const stat = fs.statSync(path.join(dir, 'config.v2.json'), { bigint: true, throwIfNoEntry: false })
-    if (stat === undefined) return []
-    const version = `${stat.ino} ${stat.mtimeNs} ${stat.size}`
-    const known = this.#volumesById.get(id)
-    if (known?.version === version) return known.volumes
-    const volumes = volumesOf(readMountPoints(dir))
-    this.#volumesById.set(id, { version, volumes })
-    return volumes
+    if (stat === undefined) {
+      this.#known.delete(id)
+      return undefined
+    }
+    const version = `${stat.ino} ${stat.ctimeNs} ${stat.size}`
+    const known = this.#known.get(id)
+    if (known?.version === version) return known.record
+    this.#known.delete(id)
+    const record = readContainer(dir)
+    this.#known.set(id, { version, record })
+    return record
   }
 
   /** Undefined also for one whose record is damaged: `get` by its id says how, and nobody else is stopped by it. */
   #read(id: string): ContainerRecord | undefined {
     try {
-      return readContainer(path.join(this.#dir, id))
+      return this.#record(id)
     } catch (error) {
       if (StorageError.is(error, 'CORRUPT')) return undefined
       throw error
@@ -127,7 +140,7 @@ export class ContainerStore {
   }
 
   find(ref: string): ContainerRecord | undefined {
-    if (/^[a-f0-9]{64}$/.test(ref)) return readContainer(path.join(this.#dir, ref))
+    if (/^[a-f0-9]{64}$/.test(ref)) return this.#record(ref)
     const all = this.list()
     const named = all.find(record => record.name === ref.replace(/^\//, ''))
     if (named !== undefined) return named
@@ -145,14 +158,14 @@ export class ContainerStore {
     const id = randomId() as string
     const dir = path.join(this.#dir, id)
     return await this.#layers.operation('create', async operation => {
-      const image = options.image === undefined ? undefined : await this.#images.get(options.image)
-      const top = image?.layers.at(-1)
+      const image = options.image === undefined ? undefined : await this.#images.basis(options.image)
+      const top = image?.top
       const config = mergeConfig(options.config ?? {}, image?.config.config ?? {})
       const record: ContainerRecord = {
-        id, name: options.name ?? randomName(), created: timestamp(), driver: this.#root.driverName, running: false,
+        id, name: options.name ?? randomName(), created: timestamp(), driver: this.#root.driverName, running: false, state: stateOf(undefined),
         config: { ...config, Image: options.image ?? '' }, ...(image === undefined ? {} : { imageId: image.id }),
       }
-      this.#mustBeFree(record.name)
+      if (options.name !== undefined) this.#mustBeFree(record.name)
       await this.#rw.create(id, {
         within: { operation, record: dir },
         ...(top === undefined ? {} : { parent: top }), ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }),
@@ -201,7 +214,7 @@ export class ContainerStore {
   }
 
   #mustBeFree(name: string): void {
-    const holder = this.list().find(record => record.name === name)
+    const holder = this.#ids().map(id => this.#read(id)).find(record => record?.name === name && record.driver === this.#root.driverName)
     if (holder === undefined) return
     throw new StorageError('ALREADY_EXISTS', `Conflict. The container name "/${name}" is already in use by container "${holder.id}"`,
       { op: 'create', key: name, hint: 'remove or rename that container to be able to reuse that name' })
@@ -218,7 +231,7 @@ export class ContainerStore {
     await this.#rw.remove(id, {
       ...rest, record: dir, parentIsKept: async () => imageId !== undefined && await this.#imageIsThere(imageId),
     })
-    this.#volumesById.delete(id)
+    this.#known.delete(id)
     for (const name of used) if (this.#volumes.find(name)?.anonymous === true) await this.#removeUnused(name)
   }
 
@@ -352,6 +365,11 @@ export class ContainerStore {
   /** A added, C changed, D deleted, against its image; what an engine's mount points need does not show. */
   diff(ref: string, signal?: AbortSignal): AsyncGenerator<Change> {
     return this.#rw.changes(this.get(ref).id, signal)
+  }
+
+  /** The container's own layer as a tar: its changes against its image, as `commit` would keep them. */
+  layerTar(ref: string, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<Buffer, WriteOutcome> {
+    return this.#rw.tar(this.get(ref).id, options)
   }
 
   /** The whole file system as one tar. */

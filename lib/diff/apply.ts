@@ -61,8 +61,8 @@ export class LayerApplier implements TarSink {
   #plinks = false
   /** A directory that may have an entry was removed: by another entry in its place. */
   #directoryGone = false
-  /** With a umask of 0, as in the jail, a mode given to open or mkdir is the mode; else it must be set afterwards. */
-  readonly #exactModes = process.umask() === 0
+  /** What it takes away from a mode given to open or mkdir must be set afterwards; in the jail it is 0. */
+  readonly #umask = process.umask()
 
   constructor(place: Place, format: ApplyFormat, xattrPrefix = 'trusted.overlay.') {
     this.#place = place
@@ -92,8 +92,6 @@ export class LayerApplier implements TarSink {
       if (header.type === 'directory') this.#describeDirectory(header, name, this.#place.root, false)
       return
     }
-    // To chown(2) this number means "leave it as it is".
-    if (header.uid === 0xffff_ffff || header.gid === 0xffff_ffff) throw new StorageError('INVALID_ARCHIVE', `${name.toString()}: 4294967295 is no owner`, { path: name.toString() })
     const mark = parseMark(baseOf(name))
     if (mark !== undefined && mark.kind !== 'meta') {
       const parent = parentOf(name)
@@ -143,7 +141,7 @@ export class LayerApplier implements TarSink {
         if (this.#metadata.isOwner) {
           if (header.uid !== 0 || header.gid !== 0 || this.#metadata.groupsMayInherit) fs.fchownSync(fd, header.uid, header.gid)
           // After chown, which clears setuid and setgid (chown(2)).
-          if (!this.#exactModes || (header.mode & 0o7000) !== 0) fs.fchmodSync(fd, header.mode & 0o7777)
+          if ((header.mode & (0o7000 | this.#umask)) !== 0) fs.fchmodSync(fd, header.mode & 0o7777)
         }
         if (header.xattrs !== undefined) this.#metadata.setXattrs(path, header.xattrs, header)
         if (this.#metadata.isOwner) this.#metadata.setTimesFd(fd, header)
@@ -219,7 +217,7 @@ export class LayerApplier implements TarSink {
     const key = name.toString('latin1')
     this.#implied.delete(key)
     if ((header.mode & 0o2000) !== 0) this.#metadata.groupsMayInherit = true
-    if (!this.#metadata.isOwner || !this.#exactModes || !fresh || header.uid !== 0 || header.gid !== 0 || this.#metadata.groupsMayInherit || (header.mode & 0o7777) !== 0o755) this.#metadata.own(path, header)
+    if (!this.#metadata.isOwner || (0o755 & this.#umask) !== 0 || !fresh || header.uid !== 0 || header.gid !== 0 || this.#metadata.groupsMayInherit || (header.mode & 0o7777) !== 0o755) this.#metadata.own(path, header)
     // The entry says all about the directory, also what it no longer has: as an overlay's upper directory does.
     if (!fresh && xattrAvailable) {
       for (const old of listXattrs(path)) if (mayWrite(old) && header.xattrs?.has(old) !== true) removeXattr(path, old)
@@ -245,11 +243,9 @@ export class LayerApplier implements TarSink {
       plink ? `invalid aufs hardlink ${name.toString()}: ${target.toString()} is not in the layer`
         : `hard link ${name.toString()}: its target ${target.toString()} does not exist`, { path: name.toString(), errno: 'ENOENT' })
     if (target.length === 0) throw new StorageError('INVALID_ARCHIVE', `hard link ${name.toString()}: its target is the root directory`, { path: name.toString() })
-    let source: TreePath
     let st: fs.Stats | undefined
     try {
-      source = this.#place.path(target)
-      st = fs.lstatSync(source, { throwIfNoEntry: false })
+      st = fs.lstatSync(this.#place.path(target), { throwIfNoEntry: false })
     } catch (error) {
       if (isErrno(error, 'ENOENT', 'ENOTDIR')) throw missing()
       throw error
@@ -257,15 +253,17 @@ export class LayerApplier implements TarSink {
     if (st === undefined || this.#format === 'overlay' && isOverlayWhiteout(st)) throw missing()
     if (st.isDirectory()) throw new StorageError('INVALID_ARCHIVE', `hard link ${name.toString()}: its target ${target.toString()} is a directory`, { path: name.toString() })
     const wanted = st
+    // Asked for again each time: making the parents may have replaced what the path went through.
+    const source = (): TreePath => this.#place.path(target)
     this.#withParents(name, path => {
       try {
-        fs.linkSync(source, path)
+        fs.linkSync(source(), path)
       } catch (error) {
         if (!isErrno(error, 'EEXIST')) throw error
         const there = fs.lstatSync(path)
         if (there.ino === wanted.ino && there.dev === wanted.dev) return
         this.#discard(path, name, there)
-        fs.linkSync(source, path)
+        fs.linkSync(source(), path)
       }
     })
     this.#uncoverFile(name)
@@ -355,7 +353,7 @@ export class LayerApplier implements TarSink {
       fs.mkdirSync(path, 0o755)
     }
     if (this.#metadata.isOwner && this.#metadata.groupsMayInherit) fs.lchownSync(path, 0, 0)
-    if (!this.#exactModes || this.#metadata.groupsMayInherit) fs.chmodSync(path, 0o755)
+    if ((0o755 & this.#umask) !== 0 || this.#metadata.groupsMayInherit) fs.chmodSync(path, 0o755)
     this.#implied.add(name.toString('latin1'))
     this.#uncover(name, path)
   }

@@ -3,13 +3,14 @@
 
 import fs from 'node:fs'
 import { createHash } from 'node:crypto'
-import { isMainThread } from 'node:worker_threads'
 import zlib from 'node:zlib'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
 import { setOwnership } from '../fs/override-stat.ts'
+import { openat2Place, openat2Works } from '../fs/openat2-place.ts'
 import { jailedPlace, resolvingPlace } from '../fs/rooted.ts'
+import type { ClosablePlace } from '../fs/openat2-place.ts'
 import type { Place } from '../fs/rooted.ts'
-import { canJail, inJail, withOwnUmask } from '../sys/jail.ts'
+import { canJail, canStandAlone, inJail, withOwnUmask } from '../sys/jail.ts'
 import { nativeReason } from '../sys/native.ts'
 import { nodeTime, setTimes } from '../sys/files.ts'
 import { setXattr } from '../sys/xattr.ts'
@@ -102,9 +103,17 @@ function inPlace<T>(dir: string, work: (place: Place) => T | Promise<T>): Promis
   return reporting(`working in ${dir}`, () => {
     if (!fs.statSync(dir).isDirectory()) throw new StorageError('INVALID_ARGUMENT', `${dir} is not a directory`, { path: dir, errno: 'ENOTDIR' })
     if (canJail()) return inJail(dir, () => work(jailedPlace()))
-    if (nativeReason === undefined && !isMainThread) return withOwnUmask(() => work(resolvingPlace(dir)))
-    return work(resolvingPlace(dir))
+    const unjailed = (): T | Promise<T> => openat2Works() ? closing(openat2Place(dir), work) : work(resolvingPlace(dir))
+    return canStandAlone() ? withOwnUmask(unjailed) : unjailed()
   })
+}
+
+async function closing<T>(place: ClosablePlace, work: (place: Place) => T | Promise<T>): Promise<T> {
+  try {
+    return await work(place)
+  } finally {
+    place.close()
+  }
 }
 
 /** Apply one layer to a directory, hashing it and noting its tar-split on the way. */
@@ -330,55 +339,4 @@ export async function settleImpliedJob(args: SettleArguments): Promise<void> {
       else fs.lutimesSync(path, nodeTime(node.st.atimeNs), nodeTime(node.st.mtimeNs))
     }
   })
-}
-
-export interface SeedEntry {
-  readonly name: string
-  readonly type: 'directory' | 'file' | 'symlink'
-  readonly mode: number
-  readonly linkname?: string
-}
-
-export interface SeedArguments {
-  readonly dir: string
-  readonly format: ApplyFormat
-  readonly xattrPrefix?: string | undefined
-  readonly entries: readonly SeedEntry[]
-  /** The tree as it shows, to see what is there already. */
-  readonly tree: TreeSpec
-  /** What lies below a branch. */
-  readonly lower?: TreeSpec | undefined
-}
-
-/**
- * Put a few empty entries into a layer, root's; a directory that shows already is left alone, anything else is replaced. Short enough for the main
- * thread (0.4 ms, where handing it to a thread costs as much again), and safe there: the names are the caller's, and no one else knows the layer.
- */
-export async function seedJob(args: SeedArguments): Promise<void> {
-  const view = new TreeView(args.tree)
-  const root = view.root()
-  const wanted = args.entries.filter(entry => entry.type !== 'directory' || !showsDirectory(view, root, entry.name))
-  const implied = await inPlace(args.dir, place => {
-    const applier = new LayerApplier(place, args.format, args.xattrPrefix)
-    const now = BigInt(Date.now()) * 1_000_000n
-    for (const entry of wanted) {
-      applier.entry({
-        name: Buffer.from(entry.name), type: entry.type, mode: entry.mode, uid: 0, gid: 0, sizeBytes: 0, mtimeNs: now,
-        linkname: Buffer.from(entry.linkname ?? ''), uname: '', gname: '', devMajor: 0, devMinor: 0,
-      })
-      applier.end()
-    }
-    return applier.finish().impliedDirectories
-  })
-  if (implied.length > 0 && args.lower !== undefined) await settleImpliedJob({ dir: args.dir, names: implied, lower: args.lower })
-}
-
-/** As the container would reach it: no component may be a link or a file. */
-function showsDirectory(view: TreeView, root: TreeNode, name: string): boolean {
-  let node: TreeNode | undefined = root
-  for (const part of name.split('/')) {
-    node = view.child(node, Buffer.from(part))
-    if (node?.st.isDirectory() !== true) return false
-  }
-  return true
 }

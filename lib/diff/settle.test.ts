@@ -13,7 +13,8 @@ import { sha256 } from '../ids.ts'
 import { runJob } from '../sys/threads.ts'
 import { applyLayer } from './index.ts'
 import { jobsModule } from './jobs.ts'
-import type { ApplyArguments, ApplyOutcome, SeedArguments, SettleArguments } from './jobs.ts'
+import type { ApplyArguments, ApplyOutcome, SettleArguments } from './jobs.ts'
+import { planSeeds, seedLayer } from './seed.ts'
 
 const test = suite('around a layer')
 const failure = (job: Promise<unknown>): Promise<unknown> => job.then(() => undefined, (error: unknown) => error)
@@ -50,14 +51,11 @@ test('seeds: made where nothing shows, directories that show left alone, the res
   const base = path.join(t.dir, 'base'), branch = path.join(t.dir, 'branch')
   makeTree(base, { 'etc/': { mode: 0o711 }, 'etc/hosts': 'old', 'proc/': { mode: 0o555 }, 'etc/link': { type: 'symlink', to: '/proc' }, 'dev': 'a file' })
   fs.mkdirSync(branch)
-  const lower = { layers: [base], whiteouts: 'overlay' } as const
-  await runJob<SeedArguments, void>(jobsModule, 'seedJob', {
-    dir: branch, format: 'overlay', tree: { layers: [branch, base], whiteouts: 'overlay' }, lower,
-    entries: [
-      { name: 'proc', type: 'directory', mode: 0o755 }, { name: 'dev', type: 'directory', mode: 0o755 }, { name: 'dev/pts', type: 'directory', mode: 0o700 },
-      { name: 'etc/hosts', type: 'file', mode: 0o644 }, { name: 'etc/mtab', type: 'symlink', mode: 0o777, linkname: '/proc/mounts' }, { name: 'etc/link', type: 'directory', mode: 0o750 },
-    ],
-  })
+  const plan = planSeeds({ layers: [branch, base], whiteouts: 'overlay' }, [
+    { name: 'proc', type: 'directory', mode: 0o755 }, { name: 'dev', type: 'directory', mode: 0o755 }, { name: 'dev/pts', type: 'directory', mode: 0o700 },
+    { name: 'etc/hosts', type: 'file', mode: 0o644 }, { name: 'etc/mtab', type: 'symlink', mode: 0o777, linkname: '/proc/mounts' }, { name: 'etc/link', type: 'directory', mode: 0o750 },
+  ])
+  seedLayer(branch, 'overlay', undefined, plan)
   assert.equal(dumpTree(branch, { root: false, times: false }).map(line => line.replace(/ sha256:\S+/, '')), [
     'dev dir 0755 0:0', 'dev/pts dir 0700 0:0', 'etc dir 0711 0:0', 'etc/hosts file 0644 0:0 size=0', 'etc/link dir 0750 0:0', 'etc/mtab symlink 0777 0:0 -> /proc/mounts',
   ])

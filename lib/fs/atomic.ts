@@ -15,6 +15,8 @@ export interface AtomicWriteOptions {
   readonly mode?: number
   /** Survive a power cut: data and directory are on the device when the promise resolves. Default true. */
   readonly sync?: boolean
+  /** Where the temporary file is made: on the same file system, and swept by somebody. Default: beside the target. */
+  readonly temporaryDir?: string
 }
 
 /**
@@ -23,8 +25,8 @@ export interface AtomicWriteOptions {
  * @throws the file system's errors, as Node throws them
  */
 export async function atomicWrite(target: string, bytes: Uint8Array | string, options: AtomicWriteOptions = {}): Promise<void> {
-  const { mode = 0o644, sync = true } = options
-  const temporary = temporaryName(target)
+  const { mode = 0o644, sync = true, temporaryDir } = options
+  const temporary = temporaryName(target, temporaryDir)
   try {
     const fd = writeNew(temporary, bytes, mode)
     try {
@@ -43,8 +45,8 @@ export async function atomicWrite(target: string, bytes: Uint8Array | string, op
 
 /** `atomicWrite` for workers and for code that may not yield. */
 export function atomicWriteSync(target: string, bytes: Uint8Array | string, options: AtomicWriteOptions = {}): void {
-  const { mode = 0o644, sync = true } = options
-  const temporary = temporaryName(target)
+  const { mode = 0o644, sync = true, temporaryDir } = options
+  const temporary = temporaryName(target, temporaryDir)
   try {
     const fd = writeNew(temporary, bytes, mode)
     try {
@@ -60,8 +62,11 @@ export function atomicWriteSync(target: string, bytes: Uint8Array | string, opti
   if (sync) syncDirectorySync(path.dirname(target))
 }
 
-function temporaryName(target: string): string {
-  return path.join(path.dirname(target), `.tmp-${path.basename(target).slice(0, 64)}-${randomBytes(8).toString('hex')}`)
+/** As dockerd's own are called, and passed over. */
+export const temporaryPrefix = '.tmp-'
+
+function temporaryName(target: string, dir = path.dirname(target)): string {
+  return path.join(dir, `${temporaryPrefix}${path.basename(target).slice(0, 64)}-${randomBytes(8).toString('hex')}`)
 }
 
 /** Make a file that must not exist yet, and leave it open. A failed write removes it. */

@@ -33,18 +33,22 @@ export function removeSmall(root: Buffer): boolean {
 }
 
 function list(root: Buffer, files: Buffer[], directories: Buffer[]): boolean {
+  const leaves: Buffer[] = []
+  for (let at = 0; at < directories.length; at++) {
+    const directory = directories[at] as Buffer
+    const before = directories.length
+    // The cast: @types/node 20 types the names of a buffer listing as strings.
+    for (const entry of fs.readdirSync(directory, { withFileTypes: true, encoding: 'buffer' }) as unknown as { name: Buffer; isDirectory(): boolean }[]) {
+      (entry.isDirectory() ? directories : files).push(joinPath(directory, entry.name))
+      if (files.length + directories.length > maxEntries) return false
+    }
+    if (at > 0 && directories.length === before) leaves.push(directory)
+  }
+  if (leaves.length === 0) return true
   const top = fs.openSync(root, O_RDONLY | O_DIRECTORY)
   try {
-    for (let at = 0; at < directories.length; at++) {
-      const directory = directories[at] as Buffer
-      // EXDEV at any mount, also at a bind mount of the same file system, which shows in no device number (openat2(2)).
-      if (at > 0) fs.closeSync(openat2(top, directory.subarray(root.length + 1), O_RDONLY | O_DIRECTORY | O_CLOEXEC, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV))
-      // The cast: @types/node 20 types the names of a buffer listing as strings.
-      for (const entry of fs.readdirSync(directory, { withFileTypes: true, encoding: 'buffer' }) as unknown as { name: Buffer; isDirectory(): boolean }[]) {
-        (entry.isDirectory() ? directories : files).push(joinPath(directory, entry.name))
-        if (files.length + directories.length > maxEntries) return false
-      }
-    }
+    // EXDEV at any mount on the way, also at a bind mount of the same file system, which shows in no device number (openat2(2)).
+    for (const leaf of leaves) fs.closeSync(openat2(top, leaf.subarray(root.length + 1), O_RDONLY | O_DIRECTORY | O_CLOEXEC, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV))
     return true
   } finally {
     fs.closeSync(top)

@@ -33,6 +33,8 @@ export interface Archive {
   readonly isDirectory: boolean
   /** The content of a regular file. The descriptor belongs to the archive. Undefined when there is none. @throws INVALID_ARCHIVE */
   find(name: string): FileRange | undefined
+  /** All bytes of the archive itself, uncompressed; absent for a directory. */
+  whole?(): FileRange
   /** Close what `find` opened; ranges that it gave are no longer valid. (An archive in one file keeps its descriptor until `close`.) */
   closeFiles(): void
   close(): void
@@ -74,12 +76,14 @@ class TarArchive implements Archive {
   readonly isDirectory = false
   readonly name: string
   readonly #fd: number
+  readonly #sizeBytes: number
   readonly #index: TarIndex
   readonly #owned: boolean
 
-  constructor(name: string, fd: number, index: TarIndex, owned: boolean) {
+  constructor(name: string, fd: number, sizeBytes: number, index: TarIndex, owned: boolean) {
     this.name = name
     this.#fd = fd
+    this.#sizeBytes = sizeBytes
     this.#index = index
     this.#owned = owned
   }
@@ -87,6 +91,10 @@ class TarArchive implements Archive {
   find(name: string): FileRange | undefined {
     const place = this.#index.find(name)
     return place === undefined ? undefined : { fd: this.#fd, ...place }
+  }
+
+  whole(): FileRange {
+    return { fd: this.#fd, offset: 0, length: this.#sizeBytes }
   }
 
   closeFiles(): void { /* one descriptor serves all files */ }
@@ -147,16 +155,17 @@ function notPlain(file: string): StorageError {
 }
 
 export interface OpenArchiveOptions {
-  readonly root: DataRoot
-  readonly operation: Operation
+  /** Names a new file for what cannot be read in place; whoever names it removes it. */
+  readonly spoolTo: () => Promise<string>
   readonly limits: ArchiveLimits
+  readonly signal?: AbortSignal | undefined
   /** Bytes spooled so far. */
   readonly onSpool?: (bytes: number) => void
 }
 
 /**
  * Open an archive. An uncompressed tar in a regular file (also `/dev/stdin` or a descriptor that is one) is used in place, without a copy;
- * everything else that is not a directory is written, decompressed, to a file in the data root's `layerstack/tmp` that vanishes with the operation.
+ * everything else that is not a directory is written, decompressed, to the file that `spoolTo` names.
  * @throws NOT_FOUND, INVALID_ARCHIVE, LIMIT_EXCEEDED, …
  */
 export async function openArchive(source: ArchiveSource, options: OpenArchiveOptions): Promise<Archive> {
@@ -171,9 +180,9 @@ export async function openArchive(source: ArchiveSource, options: OpenArchiveOpt
       const head = Buffer.alloc(Math.min(MAGIC_BYTES, stat.size))
       readFully(opened.fd, head, 0)
       if (detectCompression(head) === 'none') {
-        const index = await indexTar(opened.fd, stat.size, options.limits, options.operation.signal)
+        const index = await indexTar(opened.fd, stat.size, options.limits, options.signal)
         keep = true
-        return new TarArchive(name, opened.fd, index, opened.owned)
+        return new TarArchive(name, opened.fd, stat.size, index, opened.owned)
       }
     }
     const from = stat.isFile() ? { start: 0 } : {}
@@ -193,18 +202,18 @@ function openPath(file: string): { fd: number; owned: boolean } {
   }
 }
 
-async function spooled(name: string, source: AsyncIterable<Uint8Array>, { root, operation, limits, onSpool }: OpenArchiveOptions): Promise<Archive> {
-  const file = await temporaryFile(root, operation, 'load')
+async function spooled(name: string, source: AsyncIterable<Uint8Array>, { spoolTo, signal, limits, onSpool }: OpenArchiveOptions): Promise<Archive> {
+  const file = await spoolTo()
   const fd = fs.openSync(file, 'wx+', 0o600)
   try {
     let sizeBytes = 0
     for await (const chunk of decompress(source, limits.spoolBytes === undefined ? {} : { maxBytes: limits.spoolBytes })) {
-      if (operation.signal?.aborted) throw new StorageError('ABORTED', `reading ${name}: aborted`)
+      if (signal?.aborted) throw new StorageError('ABORTED', `reading ${name}: aborted`)
       await writeAll(fd, chunk)
       sizeBytes += chunk.length
       onSpool?.(sizeBytes)
     }
-    return new TarArchive(name, fd, await indexTar(fd, sizeBytes, limits, operation.signal), true)
+    return new TarArchive(name, fd, sizeBytes, await indexTar(fd, sizeBytes, limits, signal), true)
   } catch (error) {
     fs.closeSync(fd)
     throw asStorageError(error, `spooling ${name}`)

@@ -102,13 +102,14 @@ const runtimeKeys: readonly (readonly [string, unknown])[] = [
 /** Bring the runtime part of a config into the form that Docker writes; keys that Docker does not know go to the end. */
 export function runtimeConfig(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const known = new Set(runtimeKeys.map(([key]) => key))
-  const out: Record<string, unknown> = {}
+  const out: [string, unknown][] = []
   for (const [key, otherwise] of runtimeKeys) {
-    const value = config[key] ?? otherwise
+    const value = (Object.hasOwn(config, key) ? config[key] : undefined) ?? otherwise
     if (value === undefined) continue
     const isMap = typeof value === 'object' && value !== null && !Array.isArray(value) && (key === 'ExposedPorts' || key === 'Volumes' || key === 'Labels')
-    out[key] = isMap ? sortKeys(value as Record<string, unknown>) : value
+    out.push([key, isMap ? sortKeys(value as Record<string, unknown>) : value])
   }
-  for (const [key, value] of Object.entries(config)) if (!known.has(key)) out[key] = value
-  return out
+  for (const [key, value] of Object.entries(config)) if (!known.has(key)) out.push([key, value])
+  // Not by assignment: a config may have a key __proto__.
+  return Object.fromEntries(out)
 }

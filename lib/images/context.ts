@@ -82,7 +82,7 @@ export class ImageContext {
   }
 
   /** What a user calls an image → its id. @throws NOT_FOUND, INVALID_ARGUMENT */
-  resolve(text: string, names: RepositoryNames = this.repositories.read()): Digest {
+  resolve(text: string, names?: RepositoryNames): Digest {
     const whole = /^[a-f0-9]{64}$/.test(text) ? `sha256:${text}` : text
     if (isDigest(whole)) {
       if (this.db.has(whole)) return whole
@@ -91,7 +91,7 @@ export class ImageContext {
     const hex = text.startsWith('sha256:') ? text.slice('sha256:'.length) : text
     const mayBeId = /^[a-f0-9]{1,63}$/.test(hex)
     const ref = parseReference(text)
-    const named = names.get(ref)
+    const named = (names ?? this.repositories.read()).get(ref)
     if (named !== undefined && this.db.has(named)) return named
     const found = mayBeId ? this.db.search(hex) : []
     if (found.length > 1) {

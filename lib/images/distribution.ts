@@ -29,12 +29,12 @@ export async function noteBlob(root: DataRoot, { blobDigest, diffId }: BlobOfLay
     ensureDir(dir, 0o755)
   }
   // A lost entry costs a download, so none of this is synced.
-  await atomicWrite(path.join(byDigest, hexOf(blobDigest)), diffId, { sync: false })
+  await atomicWrite(path.join(byDigest, hexOf(blobDigest)), diffId, { sync: false, temporaryDir: imageDir(root) })
   const file = path.join(byDiffId, hexOf(diffId))
   const entries = readEntries(file).filter(entry => (entry as { Digest?: unknown } | null)?.Digest !== blobDigest)
   // Where the blob could be fetched from is unknown: it came from an archive.
   entries.push({ Digest: blobDigest, SourceRepository: '', HMAC: '' })
-  await atomicWrite(file, goJson(entries.slice(-mostEntries)), { sync: false })
+  await atomicWrite(file, goJson(entries.slice(-mostEntries)), { sync: false, temporaryDir: imageDir(root) })
 }
 
 function readEntries(file: string): unknown[] {

@@ -16,12 +16,15 @@ export type MetadataKey = 'parent' | 'lastUpdated' | 'builtLocally'
 export class ImageDb {
   readonly #content: string
   readonly #metadata: string
+  readonly #write: { readonly mode: number; readonly sync: boolean; readonly temporaryDir: string }
   readonly #sync: boolean
 
   constructor(root: DataRoot) {
     this.#content = path.join(imageDir(root), 'imagedb', 'content', 'sha256')
     this.#metadata = path.join(imageDir(root), 'imagedb', 'metadata', 'sha256')
     this.#sync = root.durability !== 'none'
+    // Whoever opens the root after a kill sweeps there, with the lock held.
+    this.#write = { mode: 0o600, sync: this.#sync, temporaryDir: imageDir(root) }
   }
 
   /** Make the folders (0700, as dockerd does). */
@@ -76,7 +79,7 @@ export class ImageDb {
   async write(id: Digest, bytes: Uint8Array): Promise<boolean> {
     const before = this.readUnchecked(id)
     if (before !== undefined && sha256(before) === id) return false
-    await atomicWrite(this.#file(id), bytes, { mode: 0o600, sync: this.#sync })
+    await atomicWrite(this.#file(id), bytes, this.#write)
     return before === undefined
   }
 
@@ -94,7 +97,7 @@ export class ImageDb {
     if (!this.has(id)) throw new StorageError('NOT_FOUND', `No such image: ${id}`, { key: id })
     const dir = path.join(this.#metadata, hexOf(id))
     ensureDir(dir, 0o700)
-    await atomicWrite(path.join(dir, key), value, { mode: 0o600, sync: this.#sync })
+    await atomicWrite(path.join(dir, key), value, this.#write)
   }
 
   deleteMetadata(id: Digest, key: MetadataKey): void {

@@ -4,7 +4,7 @@
 import { StorageError } from '../errors.ts'
 import type { ChainId, Digest } from '../ids.ts'
 import type { LayerToRegister, Operation, RegisteredLayer } from '../layers/types.ts'
-import { checkBlobSize, openArchive } from './archive.ts'
+import { checkBlobSize, openArchive, temporaryFile } from './archive.ts'
 import type { Archive, ArchiveSource } from './archive.ts'
 import { chainIdsOf, decodeConfig } from './config.ts'
 import type { ImageContext } from './context.ts'
@@ -24,7 +24,7 @@ export async function loadArchive(context: ImageContext, source: ArchiveSource, 
   const report = options.quiet === true ? undefined : options.onProgress
   return await context.layers.operation('image load', async operation => {
     const archive = await openArchive(source, {
-      root: context.root, operation, limits, ...(report === undefined ? {} : { onSpool: (bytes: number) => report({ phase: 'spool', bytes }) }),
+      spoolTo: () => temporaryFile(context.root, operation, 'load'), signal: operation.signal, limits, ...(report === undefined ? {} : { onSpool: (bytes: number) => report({ phase: 'spool', bytes }) }),
     })
     try {
       const images = planLoad(archive, planOptions)

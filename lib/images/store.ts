@@ -1,7 +1,10 @@
 // The image store: one object over the parts of this folder. Owns no rule of its own.
 
-import type { Digest } from '../ids.ts'
+import { StorageError } from '../errors.ts'
+import type { ChainId, Digest } from '../ids.ts'
+import type { Layer } from '../layers/types.ts'
 import type { ArchiveSource } from './archive.ts'
+import { chainIdsOf, decodeConfig } from './config.ts'
 import { noSuchImage, parseTarget, ImageContext } from './context.ts'
 import { createImage } from './create.ts'
 import { importRootFs } from './import.ts'
@@ -10,7 +13,7 @@ import { familiarString } from './reference.ts'
 import { removeImage, untagImage } from './remove.ts'
 import { saveAsTar, saveToDirectory } from './save.ts'
 import type {
-  CreateImageOptions, HistoryItem, ImageInspect, ImageRecord, ImageStore, ImageStoreOptions, ImageSummary, ImportOptions, ListOptions, LoadedImage,
+  CreateImageOptions, HistoryItem, ImageBasis, ImageInspect, ImageRecord, ImageStore, ImageStoreOptions, ImageSummary, ImportOptions, ListOptions, LoadedImage,
   LoadOptions, RemovedItem, RemoveOptions, SaveOptions, UserSource,
 } from './types.ts'
 import { historyOf, inspectImage, listImages } from './views.ts'
@@ -47,12 +50,35 @@ class DiskImageStore implements ImageStore {
     return await this.#context.record(this.#context.resolve(reference, names), names)
   }
 
+  async basis(reference: string): Promise<ImageBasis> {
+    const id = this.#context.resolve(reference)
+    const config = decodeConfig(this.#context.db.read(id), 'CORRUPT')
+    return { id, config, top: chainIdsOf(config.diffIds).at(-1) }
+  }
+
   async resolve(reference: string): Promise<Digest> {
     return this.#context.resolve(reference)
   }
 
   async ids(): Promise<Digest[]> {
     return this.#context.db.list()
+  }
+
+  async records(onDamaged?: (error: StorageError) => void): Promise<ImageRecord[]> {
+    const names = this.#context.repositories.read()
+    const known = new Map<ChainId, Layer>()
+    const records: ImageRecord[] = []
+    for (const id of this.#context.db.list()) {
+      try {
+        records.push(await this.#context.record(id, names, known))
+      } catch (error) {
+        // One that another process removes meanwhile is none any more.
+        if (StorageError.is(error, 'NOT_FOUND')) continue
+        if (onDamaged === undefined || !StorageError.is(error, 'CORRUPT')) throw error
+        onDamaged(error)
+      }
+    }
+    return records
   }
 
   list(options: ListOptions = {}): Promise<ImageSummary[]> {

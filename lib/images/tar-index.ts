@@ -118,9 +118,12 @@ export async function indexTar(fd: number, sizeBytes: number, limits: IndexLimit
     // The precedence of GNU's long names over PAX is Go's, as in lib/tar/parser.ts.
     if (longName !== undefined && longName.length > 0) header.name = longName
     if (longLink !== undefined && longLink.length > 0) header.linkname = longLink
-    // Old GNU sparse maps go on in blocks of their own; nobody writes image archives so.
-    if (flag === OLD_SPARSE) throw invalid('an entry of the archive is stored as a sparse file in the old GNU format')
-    const sparse = records !== undefined && [...records.keys()].some(key => key.startsWith('GNU.sparse.'))
+    // Old GNU sparse maps go on in blocks of their own: a byte says whether another one follows (GNU tar manual, Sparse Formats).
+    for (let more = flag === OLD_SPARSE && block[482] !== 0; more; more = block[504] !== 0) {
+      readFully(fd, block, at)
+      at += BLOCK
+    }
+    const sparse = flag === OLD_SPARSE || records !== undefined && [...records.keys()].some(key => key.startsWith('GNU.sparse.'))
     header.name = records?.get('GNU.sparse.name') ?? header.name
     longName = longLink = records = undefined
     if (++count > mostEntries) throw new StorageError('LIMIT_EXCEEDED', `the archive has more than ${mostEntries} entries`)

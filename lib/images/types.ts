@@ -1,5 +1,6 @@
 // What the image store offers. Types only.
 
+import type { StorageError } from '../errors.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
 import type { DataRoot, LayerStore, Operation, RegisteredLayer } from '../layers/types.ts'
 import type { ArchiveLimits, ArchiveSource } from './archive.ts'
@@ -189,6 +190,13 @@ export type UserSource = () => AsyncIterable<ImageUser> | Promise<Iterable<Image
  * Images and their names in one data root. Safe among several processes: names are read anew before each change, under the layer store's lock.
  * Errors are StorageErrors; `NOT_FOUND` says `No such image: NAME`.
  */
+export interface ImageBasis {
+  readonly id: Digest
+  readonly config: ImageRecord['config']
+  /** The top layer; none for an image without layers. */
+  readonly top: ChainId | undefined
+}
+
 export interface ImageStore {
   /**
    * Load every image of an archive: Docker's, old or since 25, or an OCI layout, as a tar (compressed or not), a directory, a stream. All or nothing:
@@ -213,8 +221,12 @@ export interface ImageStore {
   saveToDirectory(references: readonly string[], dir: string, options?: SaveOptions): Promise<void>
   /** By name, id, or the unique beginning of an id. @throws NOT_FOUND, INVALID_ARGUMENT (bad name, ambiguous beginning), CORRUPT */
   get(reference: string): Promise<ImageRecord>
+  /** What a container is made of: no layer is read. @throws as `get` */
+  basis(reference: string): Promise<ImageBasis>
   /** Only the id. @throws as `get`, but for CORRUPT */
   resolve(reference: string): Promise<Digest>
+  /** Every image, each of their layers read once. `onDamaged` is told of images that cannot be read; they are left out. Default: the first one is thrown. */
+  records(onDamaged?: (error: StorageError) => void): Promise<ImageRecord[]>
   /** All image ids, sorted. */
   ids(): Promise<Digest[]>
   /** Newest first. */

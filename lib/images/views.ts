@@ -85,7 +85,9 @@ export async function inspectImage(context: ImageContext, id: Digest): Promise<I
   const cacheId = top === undefined ? undefined : (await context.layers.get(top)).cacheId
   const data = cacheId === undefined || context.layerMetadata === undefined ? null : await context.layerMetadata(cacheId)
   return {
-    Id: id, RepoTags: tags, RepoDigests: digests, Parent: parent ?? '', Comment: config.comment, Created: config.created ?? zeroTime,
+    Id: id, RepoTags: tags, RepoDigests: digests, Parent: parent ?? '',
+    // A commit's message stands in its step of the history alone (moby daemon/images/image_inspect.go).
+    Comment: config.comment || (config.history.at(-1)?.comment ?? ''), Created: config.created ?? zeroTime,
     DockerVersion: config.dockerVersion, Author: config.author, Config: config.config, Architecture: config.architecture,
     ...(config.variant === undefined ? {} : { Variant: config.variant }), Os: config.os, Size: sizeBytes,
     GraphDriver: { Data: data, Name: context.root.driverName },

@@ -9,27 +9,27 @@ import type { DataRoot } from './types.ts'
 
 /** `<root>/image/<driver>`. */
 export function imageDir(root: DataRoot): string {
-  return path.join(root.path, 'image', root.driverName)
+  return `${root.path}/image/${root.driverName}`
 }
 
 /** Docker's layer database: `sha256/<chain>`, `tmp/`, `mounts/<container>`. */
 export const layerDb = {
-  dir: (root: DataRoot): string => path.join(imageDir(root), 'layerdb'),
-  layers: (root: DataRoot): string => path.join(imageDir(root), 'layerdb', 'sha256'),
-  layer: (root: DataRoot, chainId: ChainId): string => path.join(imageDir(root), 'layerdb', 'sha256', hexOf(chainId)),
-  tmp: (root: DataRoot): string => path.join(imageDir(root), 'layerdb', 'tmp'),
-  mounts: (root: DataRoot): string => path.join(imageDir(root), 'layerdb', 'mounts'),
+  dir: (root: DataRoot): string => `${imageDir(root)}/layerdb`,
+  layers: (root: DataRoot): string => `${imageDir(root)}/layerdb/sha256`,
+  layer: (root: DataRoot, chainId: ChainId): string => `${imageDir(root)}/layerdb/sha256/${hexOf(chainId)}`,
+  tmp: (root: DataRoot): string => `${imageDir(root)}/layerdb/tmp`,
+  mounts: (root: DataRoot): string => `${imageDir(root)}/layerdb/mounts`,
 }
 
 /** What layerstack keeps beside Docker's files. Per driver, since dockerd's own catalogues are. */
 export const ownState = {
-  dir: (root: DataRoot): string => path.join(root.path, 'layerstack'),
+  dir: (root: DataRoot): string => `${root.path}/layerstack`,
   /** The lock on the catalogue, held for a rename. */
-  lock: (root: DataRoot): string => path.join(root.path, 'layerstack', `${root.driverName}.lock`),
-  intents: (root: DataRoot): string => path.join(root.path, 'layerstack', 'intents', root.driverName),
-  mounts: (root: DataRoot): string => path.join(root.path, 'layerstack', 'mounts', root.driverName),
+  lock: (root: DataRoot): string => `${root.path}/layerstack/${root.driverName}.lock`,
+  intents: (root: DataRoot): string => `${root.path}/layerstack/intents/${root.driverName}`,
+  mounts: (root: DataRoot): string => `${root.path}/layerstack/mounts/${root.driverName}`,
   /** Spools and other files that nobody misses. */
-  tmp: (root: DataRoot): string => path.join(root.path, 'layerstack', 'tmp'),
+  tmp: (root: DataRoot): string => `${root.path}/layerstack/tmp`,
 }
 
 /** Make a directory with exactly this mode, whatever the umask; an existing one keeps its own. */

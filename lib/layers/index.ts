@@ -1,7 +1,13 @@
 // Layers and container layers in Docker's layer database.
 
+export { buildCacheDir, buildCacheReferences, readBuildCache } from './build-cache.ts'
+export type { BuildCache } from './build-cache.ts'
 export { ensureDir, imageDir, layerDb, ownState } from './data-root.ts'
 export { RwLayers, treeOf } from './rw-layers.ts'
 export type { CreateRwOptions } from './rw-layers.ts'
+export { driverLayersInUse, layersBelow } from './in-use.ts'
+export { allIntents } from './intents.ts'
+export { tarSplitName } from './layer-files.ts'
+export { readRwFiles } from './rw-files.ts'
 export { DiskLayerStore, openLayerStore } from './store.ts'
 export type { DataRoot, Durability, Layer, LayerSource, LayerStore, LayerToRegister, Operation, RegisteredLayer } from './types.ts'

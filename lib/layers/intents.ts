@@ -2,7 +2,7 @@
 // one whose lock is free rolls back what it names. No scan of the store is needed to know what a crash left.
 //
 // A file is a list of lines, appended and synced before the deed: `layer ID`, `path PATH` (below the data root, which may be moved or copied),
-// `hold CHAINID`, `published CHAINID`, `freed CHAINID`, `container NAME PATH`. A last line without its newline was never acted upon.
+// `hold CHAINID`, `published CHAINID`, `freed CHAINID`, `container NAME PATH`, `undo KIND VALUE`. A last line without its newline was never acted upon.
 //
 // A file called `deferred-…` belongs to nobody: a layer that lost its last user while an operation held it. The holder's end releases it.
 
@@ -32,6 +32,8 @@ export interface IntentRecord {
   readonly freed: readonly ChainId[]
   /** Container layers, each with the path of the record that keeps it: without the record they go. */
   readonly containers: readonly { readonly name: string; readonly record: string }[]
+  /** What stores above made or began to remove, in their own words (`addUndo`). */
+  readonly undo: readonly { readonly kind: string; readonly value: string }[]
 }
 
 const deferredPrefix = 'deferred-'
@@ -62,7 +64,7 @@ export class Intent {
       // A process that opens the store may have found the new file before it was locked, and taken it for an abandoned one.
       if (lock === undefined) continue
       const sync = root.durability !== 'none'
-      const fd = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_APPEND)
+      const fd = lock.fd ?? fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_APPEND)
       if (sync) syncDirectorySync(dir)
       return new Intent(root.path, file, lock, fd, sync)
     }
@@ -103,29 +105,34 @@ export class Intent {
 
   /** Leave it to the next process that opens the store. */
   leave(): void {
-    fs.closeSync(this.#fd)
+    this.#close()
     this.#lock.release()
   }
 
   /** The operation is over, nothing is left to undo. */
   end(): void {
-    fs.closeSync(this.#fd)
+    this.#close()
     this.#lock.releaseAndUnlink()
+  }
+
+  #close(): void {
+    if (this.#lock.fd === undefined) fs.closeSync(this.#fd)
   }
 }
 
-type NoteKind = 'layer' | 'path' | 'hold' | 'published' | 'freed' | 'container'
+type NoteKind = 'layer' | 'path' | 'hold' | 'published' | 'freed' | 'container' | 'undo'
 
 function isBelow(relative: string): boolean {
   return relative !== '' && !relative.startsWith('/') && !relative.includes('\n') && !relative.split('/').includes('..')
 }
 
-function readIntent(root: string, file: string): IntentRecord {
+/** @throws CORRUPT, ENOENT */
+export function readIntent(root: string, file: string): IntentRecord {
   return decode(root, file, fs.readFileSync(file, 'utf8'))
 }
 
 function decode(root: string, file: string, text: string): IntentRecord {
-  const layers: LayerId[] = [], paths: string[] = [], containers: { name: string; record: string }[] = []
+  const layers: LayerId[] = [], paths: string[] = [], containers: { name: string; record: string }[] = [], undo: { kind: string; value: string }[] = []
   const chains: Record<'hold' | 'published' | 'freed', ChainId[]> = { hold: [], published: [], freed: [] }
   for (const line of text.split('\n').slice(0, -1)) {
     const [kind, value] = cut(line)
@@ -133,10 +140,11 @@ function decode(root: string, file: string, text: string): IntentRecord {
     if (kind === 'layer' && isLayerId(value)) layers.push(value)
     else if (kind === 'path' && isBelow(value)) paths.push(path.join(root, value))
     else if ((kind === 'hold' || kind === 'published' || kind === 'freed') && isDigest(value)) chains[kind].push(value as ChainId)
+    else if (kind === 'undo' && /^[a-z-]+$/.test(name) && record !== '') undo.push({ kind: name, value: record })
     else if (kind === 'container' && isLayerId(name) && isBelow(record)) containers.push({ name, record: path.join(root, record) })
     else throw new StorageError('CORRUPT', `intent ${file} has a line that nobody writes: ${JSON.stringify(line)}`, { path: file, hint: 'look at what it names, then remove the file' })
   }
-  return { name: path.basename(file), layers, paths, containers, holds: chains.hold, published: chains.published, freed: chains.freed }
+  return { name: path.basename(file), layers, paths, containers, undo, holds: chains.hold, published: chains.published, freed: chains.freed }
 }
 
 function cut(text: string): [before: string, after: string] {

@@ -39,7 +39,8 @@ export function readRwFiles(root: DataRoot, name: string): RwFiles | undefined {
   if (!idPattern.test(mountId)) throw corrupt('invalid mount id value')
   if (initId !== undefined && !idPattern.test(initId)) throw corrupt('invalid init id value')
   if (parent !== undefined && !isDigest(parent)) throw corrupt('invalid parent value')
-  const map = readText(path.join(dir, idMapFile))
+  // Few have one, and to learn that from an exception costs 20 µs.
+  const map = fs.existsSync(path.join(dir, idMapFile)) ? readText(path.join(dir, idMapFile)) : undefined
   let idMap: IdMap | undefined
   try {
     idMap = map === undefined ? undefined : JSON.parse(map) as IdMap

@@ -6,8 +6,10 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { changesOf, packNames } from '../diff/index.ts'
 import type { TreeSpec } from '../diff/index.ts'
-import { jobsModule, seedJob } from '../diff/jobs.ts'
-import type { ApplyArguments, SeedArguments, SeedEntry, WriteArguments, WriteOutcome } from '../diff/jobs.ts'
+import { jobsModule } from '../diff/jobs.ts'
+import type { ApplyArguments, WriteArguments, WriteOutcome } from '../diff/jobs.ts'
+import { planSeeds, seedLayer } from '../diff/seed.ts'
+import type { SeedEntry, SeedPlan } from '../diff/seed.ts'
 import type { WriteOptions } from '../diff/write-layer.ts'
 import type { Change, Driver, LayerContent, Mount, Usage } from '../driver.ts'
 import { StorageError } from '../errors.ts'
@@ -20,6 +22,7 @@ import { isMountpoint, performMounts, unmount } from '../sys/mount.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import { layerDb, ownState } from './data-root.ts'
 import { MountCounts } from './mount-counts.ts'
+import { Remembered } from './remembered.ts'
 import { listRwNames, newWriteSet, readRwFiles, writeRwFiles } from './rw-files.ts'
 import type { RwFiles } from './rw-files.ts'
 import { RunningOperation } from './store.ts'
@@ -65,6 +68,9 @@ export class RwLayers {
   readonly #layers: DiskLayerStore
   readonly #driver: Driver
   readonly #counts: MountCounts
+  readonly #remembered = new Remembered<RwFiles>()
+  /** By the driver's id of the image layer below. */
+  readonly #seedPlans = new Map<LayerId, SeedPlan>()
 
   constructor(layers: DiskLayerStore) {
     this.#layers = layers
@@ -82,7 +88,11 @@ export class RwLayers {
   }
 
   find(name: string): RwFiles | undefined {
-    return readRwFiles(this.#layers.root, name)
+    return this.#remembered.get(this.#dirOf(name), () => readRwFiles(this.#layers.root, name))
+  }
+
+  #dirOf(name: string): string {
+    return path.join(layerDb.mounts(this.#layers.root), name)
   }
 
   get(name: string): RwFiles {
@@ -112,7 +122,7 @@ export class RwLayers {
         return layer?.cacheId
       })
       await this.#driver.create(initId, { writable: true, ...(parent === undefined ? {} : { parent }) })
-      if (options.content === undefined) await this.#seedInit(initId)
+      if (options.content === undefined) await this.#seedInit(initId, parent)
       else await this.#apply(initId, options.content.init)
       await this.#driver.create(mountId, { writable: true, parent: initId, ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }) })
       if (options.content !== undefined) await this.#apply(mountId, options.content.own)
@@ -120,6 +130,7 @@ export class RwLayers {
       await this.#layers.locked(async () => {
         mustBeFree()
         writeRwFiles(this.#layers.root, name, files, writeSet)
+        this.#remembered.set(this.#dirOf(name), files)
       })
       operation.kept.add(mountId).add(initId)
       return files
@@ -134,20 +145,27 @@ export class RwLayers {
     await runJob<ApplyArguments, unknown>(jobsModule, 'applyJob', { dir: content.path, ...applyFormat(content) }, { input: tar })
   }
 
-  async #seedInit(initId: LayerId): Promise<void> {
+  async #seedInit(initId: LayerId, parent: LayerId | undefined): Promise<void> {
     const content = await this.#driver.content(initId)
-    const args: SeedArguments = {
-      dir: content.path, ...applyFormat(content), entries: initEntries,
-      tree: treeOf(content), lower: content.kind === 'branch' && content.lowers.length > 0 ? lowerOf(content) : undefined,
+    let plan = parent === undefined ? undefined : this.#seedPlans.get(parent)
+    if (plan === undefined) {
+      plan = planSeeds(treeOf(content), initEntries)
+      // An image layer never changes, and no other gets its id. For hosts that see many images the map is emptied now and then.
+      if (this.#seedPlans.size >= 256) this.#seedPlans.clear()
+      if (parent !== undefined) this.#seedPlans.set(parent, plan)
     }
-    await seedJob(args)
+    const { format, xattrPrefix } = applyFormat(content)
+    seedLayer(content.path, format, xattrPrefix, plan)
   }
 
   // ---- mounting --------------------------------------------------------------------------------------------------------------
 
   /** Describe the mounts of a container's root, for an engine that performs them. */
   async mounts(name: string, access: 'rw' | 'ro' = 'rw'): Promise<readonly Mount[]> {
-    const { mountId, idMap } = this.get(name)
+    return await this.#mountsOf(this.get(name), access)
+  }
+
+  async #mountsOf({ mountId, idMap }: RwFiles, access: 'rw' | 'ro'): Promise<readonly Mount[]> {
     const mounts = await this.#driver.mounts(mountId, access)
     return idMap === undefined ? mounts : mounts.map(mount => ({ ...mount, options: [...mount.options, ...idMapOptions(idMap)] }))
   }
@@ -162,7 +180,7 @@ export class RwLayers {
     this.#mustWrite('mount')
     const files = this.get(name)
     const { mountId } = files
-    const mounts = await this.mounts(name)
+    const mounts = await this.#mountsOf(files, 'rw')
     const [mount] = mounts
     if (mount === undefined) throw new StorageError('CORRUPT', `the driver ${this.#driver.name} describes no mount for ${mountId}`, { key: name })
     // A bind of a plain directory needs no mount: the directory is the answer, as in Docker.
@@ -312,8 +330,4 @@ export class RwLayers {
 export function treeOf(content: LayerContent): TreeSpec {
   if (content.kind === 'tree') return { layers: [content.path], whiteouts: 'none' }
   return { layers: [content.path, ...content.lowers], whiteouts: content.whiteouts, xattrPrefix: content.xattrPrefix }
-}
-
-function lowerOf(content: Extract<LayerContent, { kind: 'branch' }>): TreeSpec {
-  return { layers: content.lowers, whiteouts: content.whiteouts, xattrPrefix: content.xattrPrefix }
 }

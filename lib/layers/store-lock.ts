@@ -16,7 +16,7 @@ export class StoreLock {
     this.#tail = new Promise<void>(resolve => { release = resolve })
     await before
     try {
-      const held = await lock(this.#file)
+      const held = await lock(this.#file, { permanent: true })
       try {
         return await work()
       } finally {

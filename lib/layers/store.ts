@@ -8,12 +8,12 @@ import { jobsModule } from '../diff/jobs.ts'
 import type { AssembleArguments } from '../diff/jobs.ts'
 import type { Driver } from '../driver.ts'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
-import { syncDirectory } from '../fs/atomic.ts'
+import { syncDirectory, temporaryPrefix } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { chainIdOf, hexOf, isLayerId, parseDigest } from '../ids.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
-import { layerDb, layOut, ownState } from './data-root.ts'
+import { imageDir, layerDb, layOut, ownState } from './data-root.ts'
 import { abandonedRemovals, cacheIdIn, childCounts, driverLayersInUse, heldLayers, referredLayers } from './in-use.ts'
 import type { References } from './in-use.ts'
 import { abandonedIntents, deferRelease, Intent } from './intents.ts'
@@ -22,9 +22,10 @@ import { listChainIds, readLayer, tarSplitName, writeLayerFiles } from './layer-
 import { forgetRw } from './rw-files.ts'
 import { stageLayers } from './stage.ts'
 import type { StagedLayer } from './stage.ts'
+import { Remembered } from './remembered.ts'
 import { readOnlyError, StoreLock } from './store-lock.ts'
 import { syncModule } from './sync-job.ts'
-import type { DataRoot, Layer, LayerStore, LayerToRegister, Operation, RegisteredLayer } from './types.ts'
+import type { DataRoot, Layer, LayerStore, LayerToRegister, Operation, RegisteredLayer, Undo } from './types.ts'
 
 /** An operation as the stores of this folder see it. */
 export class RunningOperation implements Operation {
@@ -56,6 +57,11 @@ export class RunningOperation implements Operation {
   async letGo(chainId: ChainId): Promise<void> {
     this.intent.note('freed', [chainId])
   }
+
+  async undo(kind: string, value: string): Promise<void> {
+    if (!/^[a-z-]+$/.test(kind) || value === '' || value.includes('\n')) throw new TypeError(`cannot note ${JSON.stringify(value)} as ${JSON.stringify(kind)}`)
+    this.intent.note('undo', [`${kind} ${value}`])
+  }
 }
 
 export class DiskLayerStore implements LayerStore {
@@ -63,6 +69,8 @@ export class DiskLayerStore implements LayerStore {
   readonly driver: Driver
   readonly #lock: StoreLock
   readonly #references: References[] = []
+  readonly #undo = new Map<string, Undo>()
+  readonly #remembered = new Remembered<Layer>()
   /** What crashed processes left and `recover` could not roll back, and why; the next process that opens the store tries again. */
   readonly unsettled: StorageError[] = []
 
@@ -124,6 +132,8 @@ export class DiskLayerStore implements LayerStore {
       try { await work() } catch (error) { failures.push(error) }
     }
     for (const target of record.paths) await attempt(() => removeTree(target))
+    // First what refers to layers: then they are free to go. After a success there is nothing to undo.
+    if (known === undefined) for (const { kind, value } of record.undo) await attempt(async () => await this.#undo.get(kind)?.(value))
     for (const { name, record: file } of record.containers) if (!fs.existsSync(file)) forgetRw(this.root, name)
     let used: Set<LayerId> | undefined
     for (const id of record.layers) {
@@ -141,6 +151,7 @@ export class DiskLayerStore implements LayerStore {
   /** Roll back what processes that are gone have left. Called when the store is opened. Returns the names of what was rolled back. */
   async recover(): Promise<readonly string[]> {
     const recovered = [...await this.#settleAbandoned('operations'), ...await this.#settleAbandoned('deferred')]
+    await this.#lock.run(() => this.#sweepTemporaries())
     const used = driverLayersInUse(this.root)
     for (const dir of abandonedRemovals(this.root)) {
       const id = cacheIdIn(dir)
@@ -153,6 +164,12 @@ export class DiskLayerStore implements LayerStore {
       }
     }
     return recovered
+  }
+
+  /** Files that were being written when their process died: all who write here hold the lock, so now nobody does. */
+  #sweepTemporaries(): void {
+    const dir = imageDir(this.root)
+    for (const name of fs.readdirSync(dir)) if (name.startsWith(temporaryPrefix)) fs.rmSync(path.join(dir, name), { force: true })
   }
 
   /** One that cannot be settled (an immutable file, a mount inside) stays for the next time: a store must open in spite of it. */
@@ -180,14 +197,33 @@ export class DiskLayerStore implements LayerStore {
     this.#references.push(source)
   }
 
+  addUndo(kind: string, handler: Undo): void {
+    this.#undo.set(kind, handler)
+  }
+
+  /** Layers that somebody said they refer to, parents not named. Whoever cannot say, since a record of his is damaged, is passed over: for checks, not for removals. */
+  async referred(): Promise<Set<ChainId>> {
+    const found = new Set<ChainId>()
+    for (const source of this.#references) {
+      try {
+        const ids = source()
+        if (Symbol.asyncIterator in ids) for await (const id of ids) found.add(id)
+        else for (const id of await ids) found.add(id)
+      } catch (error) {
+        if (!StorageError.is(error)) throw error
+      }
+    }
+    return found
+  }
+
   // ---- reading ---------------------------------------------------------------------------------------------------------------
 
   async find(chainId: ChainId): Promise<Layer | undefined> {
-    return readLayer(this.root, chainId)
+    return this.#remembered.get(layerDb.layer(this.root, chainId), () => readLayer(this.root, chainId))
   }
 
   async get(chainId: ChainId): Promise<Layer> {
-    const layer = readLayer(this.root, chainId)
+    const layer = await this.find(chainId)
     if (layer === undefined) throw new StorageError('NOT_FOUND', `layer does not exist: ${chainId}`, { key: chainId })
     return layer
   }

@@ -57,7 +57,15 @@ export interface Operation {
    * nothing else refers to them.
    */
   letGo(chainId: ChainId): Promise<void>
+  /**
+   * Say, before it is done, what a store above the layers is about to make or remove: unless the operation succeeds, whatever comes to pass, the handler that
+   * `addUndo` has for this kind is given the value. Neither holds a newline.
+   */
+  undo(kind: string, value: string): Promise<void>
 }
+
+/** Undo, or finish, what an operation that failed or was killed has left of `value`, if anything. May be called twice, and when nothing was done. */
+export type Undo = (value: string) => Promise<void>
 
 export interface LayerStore {
   /**
@@ -85,6 +93,8 @@ export interface LayerStore {
   locked<T>(work: () => Promise<T>): Promise<T>
   /** Tell who else refers to layers: asked, under the lock, before any is removed. */
   addReferences(source: () => AsyncIterable<ChainId> | Promise<Iterable<ChainId>>): void
+  /** Say how `Operation.undo` of this kind is settled; before `recover`. */
+  addUndo(kind: string, handler: Undo): void
 }
 
 /** Where things lie in a data root, and how carefully they are written. */

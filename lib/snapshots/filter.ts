@@ -1,6 +1,7 @@
 // containerd's filter language (filters/parser.go): selectors joined by commas must all match, of several filters one. Parses and matches;
 // knows the fields of a snapshot and nothing else.
 
+import { boundedTest } from '../bounded-regexp.ts'
 import { StorageError } from '../errors.ts'
 import type { SnapshotInfo } from './types.ts'
 
@@ -116,7 +117,7 @@ function comparison(path: readonly string[], operator: Operator, value: string, 
   if (operator === '==') return info => fieldOf(info, path) === value
   if (operator === '!=') return info => (fieldOf(info, path) ?? '') !== value
   const pattern = goPattern(value, wrong)
-  return info => pattern.test(fieldOf(info, path) ?? '')
+  return info => boundedTest(pattern, fieldOf(info, path) ?? '')
 }
 
 function goPattern(source: string, wrong: (reason: string) => StorageError): RegExp {

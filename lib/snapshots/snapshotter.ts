@@ -252,6 +252,16 @@ export class Snapshotter implements AsyncDisposable {
     }
   }
 
+  /** The driver layers that snapshots have, each with its disk use where that has been counted. */
+  *ownLayers(): Generator<{ readonly id: LayerId; readonly usage?: Usage }> {
+    for (const { id, ownLayer, usage } of this.#read()?.records() ?? []) if (ownLayer) yield { id, ...(usage === undefined ? {} : { usage }) }
+  }
+
+  /** The image layers that snapshots stand on. */
+  heldLayers(): ChainId[] {
+    return this.#read()?.heldImages() ?? []
+  }
+
   /**
    * Snapshots that match any of the filters (containerd's language, e.g. `kind==active,labels.x`), in no particular order; all without filters. Calls on the same
    * Snapshotter are fine in between. One that exists all the while comes once. @throws INVALID_ARGUMENT for a filter
@@ -338,6 +348,19 @@ export class Snapshotter implements AsyncDisposable {
   /** The driver layers that snapshots use, for checks of what is orphaned. */
   driverIds(): LayerId[] {
     return [...this.#read()?.ids() ?? []]
+  }
+
+  /**
+   * For checks: the driver layers that snapshots have, each with the reference of what it stands on (a driver layer's id, a chain id, or nothing); those of removed
+   * snapshots, which wait for their deletion; the image layers that snapshots hold.
+   */
+  inventory(): { readonly layers: readonly Pick<SnapshotRecord, 'id' | 'parentRef'>[]; readonly removed: readonly LayerId[]; readonly images: readonly ChainId[] } {
+    const catalogue = this.#read()
+    if (catalogue === undefined) return { layers: [], removed: [], images: [] }
+    // What waits for deletion first: a snapshot that is removed meanwhile is in both.
+    const removed = catalogue.trash().layers
+    const layers = [...catalogue.records()].flatMap(({ id, ownLayer, parentRef }) => ownLayer ? [{ id, parentRef }] : [])
+    return { layers, removed: [...removed, ...catalogue.trash().layers], images: catalogue.heldImages() }
   }
 
   // ---- using -----------------------------------------------------------------------------------------------------------------

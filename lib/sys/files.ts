@@ -2,6 +2,7 @@
 // All sync and sharing no state, so that they work in workers; paths may be bytes.
 
 import fs from 'node:fs'
+import { isErrno } from '../errors.ts'
 import { bind, cPath, errno, nativeReason, sysError } from './native.ts'
 
 const c = {
@@ -160,4 +161,13 @@ export function openat2(dirfd: number, path: string | Buffer, flags: number, res
   const result = c.syscall4([SYS_openat2, dirfd, cPath(bytes), how, 24], path, [errno.ENOSYS])
   if (result === -errno.ENOSYS) throw sysError('openat2', errno.ENOSYS, path)
   return result
+}
+
+/** Remove a name that is nearly always there: one call, where rm with `force` looks twice before. A name that is not there costs an exception, 15 µs. */
+export function unlinkIfThere(path: string | Buffer): void {
+  try {
+    fs.unlinkSync(path)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+  }
 }

@@ -3,9 +3,9 @@
 
 import fs from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
-import { StorageError } from '../errors.ts'
+import { isErrno, StorageError } from '../errors.ts'
 import { setUmask } from './files.ts'
-import { bind, cPath } from './native.ts'
+import { bind, cPath, nativeReason } from './native.ts'
 import { privileges } from './privileges.ts'
 
 const unshare = bind('int unshare(int flags)')
@@ -14,8 +14,28 @@ const chdir = bind('int chdir(const char *path)')
 const fchdir = bind('int fchdir(int fd)')
 const CLONE_FS = 0x200
 
+/** A seccomp filter may refuse unshare(2) to a root that has CAP_SYS_CHROOT: Docker's default profile does, in every container. */
 export function canJail(): boolean {
-  return !isMainThread && privileges().chroot
+  return privileges().chroot && canStandAlone()
+}
+
+let refused = false
+
+/** May this thread have a root, working directory and umask of its own? The first time it gets them. */
+export function canStandAlone(): boolean {
+  if (isMainThread || nativeReason !== undefined || refused) return false
+  try {
+    standAlone()
+  } catch (error) {
+    if (!isErrno(error, 'EPERM', 'ENOSYS')) throw error
+    refused = true
+  }
+  return alone
+}
+
+/** While this is true, `/` is a tree that may be hostile: /proc, /etc and /dev are what it says they are. */
+export function isJailed(): boolean {
+  return jailed
 }
 
 let alone = false

@@ -4,12 +4,15 @@
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isErrno, StorageError } from '../errors.ts'
+import { unlinkIfThere } from './files.ts'
 import { bind, errno, nativeReason } from './native.ts'
 
 const flock = bind('int flock(int fd, int operation)')
 const LOCK_SH = 1, LOCK_EX = 2, LOCK_NB = 4
 
 export interface Lock {
+  /** The locked file, open for reading and writing, for as long as the lock is held; absent where locks are files of their own (without koffi). */
+  readonly fd: number | undefined
   /** Idempotent. The file stays. */
   release(): void
   /** Release, and remove the file first, so that nobody can lock a name that is about to vanish unnoticed. */
@@ -36,11 +39,11 @@ export function isAlive(identity: string): boolean {
 }
 
 /** Take the lock now, or return undefined because somebody else holds it. The file is made when missing (mode 0600). */
-export function tryLock(path: string, mode: 'shared' | 'exclusive' = 'exclusive'): Lock | undefined {
-  return nativeReason === undefined ? tryFlock(path, mode) : tryOwnerFile(path)
+export function tryLock(path: string, mode: 'shared' | 'exclusive' = 'exclusive', permanent = false): Lock | undefined {
+  return nativeReason === undefined ? tryFlock(path, mode, permanent) : tryOwnerFile(path)
 }
 
-function tryFlock(path: string, mode: 'shared' | 'exclusive'): Lock | undefined {
+function tryFlock(path: string, mode: 'shared' | 'exclusive', permanent: boolean): Lock | undefined {
   for (;;) {
     const fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600)
     let held = false
@@ -48,7 +51,7 @@ function tryFlock(path: string, mode: 'shared' | 'exclusive'): Lock | undefined 
       held = flock([fd, (mode === 'shared' ? LOCK_SH : LOCK_EX) | LOCK_NB], path, [errno.EWOULDBLOCK]) === 0
       if (!held) return undefined
       // The file may have been unlinked by its last holder between open and lock: then this lock guards nothing.
-      if (sameFile(fd, path)) return holder(path, () => fs.closeSync(fd))
+      if (permanent || sameFile(fd, path)) return holder(path, fd, () => fs.closeSync(fd))
       held = false
     } finally {
       if (!held) fs.closeSync(fd)
@@ -72,7 +75,7 @@ function tryOwnerFile(path: string): Lock | undefined {
   for (let attempt = 0; attempt < 3; attempt++) {
     if (claim(owner, mine)) {
       fs.closeSync(fs.openSync(path, 'a', 0o600))
-      return holder(path, () => fs.rmSync(owner, { force: true }))
+      return holder(path, undefined, () => fs.rmSync(owner, { force: true }))
     }
     let text: string
     try { text = fs.readFileSync(owner, 'latin1') } catch (error) {
@@ -114,7 +117,7 @@ function clearDead(owner: string, deadIdentity: string): void {
   fs.rmSync(aside, { force: true })
 }
 
-function holder(path: string, drop: () => void): Lock {
+function holder(path: string, fd: number | undefined, drop: () => void): Lock {
   let held = true
   const release = (): void => {
     if (!held) return
@@ -122,10 +125,11 @@ function holder(path: string, drop: () => void): Lock {
     drop()
   }
   return {
+    fd,
     release,
     releaseAndUnlink() {
       if (!held) return
-      fs.rmSync(path, { force: true })
+      unlinkIfThere(path)
       release()
     },
   }
@@ -136,15 +140,17 @@ export interface LockOptions {
   /** Give up with LOCKED after this many milliseconds. Default 60,000. */
   readonly timeoutMs?: number
   readonly signal?: AbortSignal
+  /** Nobody ever removes the file: it need not be looked at again. Default false. */
+  readonly permanent?: boolean
 }
 
 /** Wait for the lock, retrying every 1 to 25 ms. @throws LOCKED after the timeout, ABORTED */
 export async function lock(path: string, options: LockOptions = {}): Promise<Lock> {
-  const { mode = 'exclusive', timeoutMs = 60_000, signal } = options
+  const { mode = 'exclusive', timeoutMs = 60_000, signal, permanent = false } = options
   const deadline = performance.now() + timeoutMs
   for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 25)) {
     if (signal?.aborted) throw new StorageError('ABORTED', `locking ${path}: aborted`, { op: 'lock', path })
-    const got = tryLock(path, mode)
+    const got = tryLock(path, mode, permanent)
     if (got !== undefined) return got
     if (performance.now() > deadline) {
       throw new StorageError('LOCKED', `locking ${path}: another process has held it for ${timeoutMs} ms`,

@@ -1,5 +1,6 @@
 // The filters of `docker volume ls` and `docker volume prune`. Source: moby volume/service (filtersToBy, withPrune), api/types/filters. Pure.
 
+import { boundedTest } from '../bounded-regexp.ts'
 import { StorageError } from '../errors.ts'
 import type { Volume } from './volume.ts'
 
@@ -25,7 +26,9 @@ function truth(filters: VolumeFilters, key: string): boolean | undefined {
 
 function hasLabel(volume: Volume, label: string): boolean {
   const at = label.indexOf('=')
-  const value = volume.labels[at < 0 ? label : label.slice(0, at)]
+  const name = at < 0 ? label : label.slice(0, at)
+  // `constructor` is no label of every volume.
+  const value = Object.hasOwn(volume.labels, name) ? volume.labels[name] : undefined
   return value !== undefined && (at < 0 || value === label.slice(at + 1))
 }
 
@@ -33,9 +36,10 @@ function hasLabel(volume: Volume, label: string): boolean {
 function nameMatches(name: string, pattern: string): boolean {
   if (name.includes(pattern)) return true
   try {
-    return new RegExp(pattern).test(name)
-  } catch {
-    return false
+    return boundedTest(new RegExp(pattern), name)
+  } catch (error) {
+    if (error instanceof SyntaxError) return false
+    throw error
   }
 }
 

@@ -2,7 +2,7 @@
 // texts are its own. Pure but for the question whether a bind's source exists, which the caller may answer.
 
 import fs from 'node:fs'
-import { isErrno, StorageError } from '../errors.ts'
+import { asStorageError, isErrno, StorageError } from '../errors.ts'
 import { cleanPath, goQuote, isLocalPath } from './go-text.ts'
 import { tmpfsData } from './tmpfs-options.ts'
 import type { MountPoint, MountSpec, Propagation } from './types.ts'
@@ -20,7 +20,7 @@ function sourceExists(path: string): boolean {
     return true
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false
-    throw error
+    throw asStorageError(error, `invalid mount config for type "bind": looking for ${path}`)
   }
 }
 
@@ -34,6 +34,8 @@ export function mustBeAbsolute(path: string): void {
 export function checkDestination(path: string): void {
   if (cleanPath(path.replaceAll('\\', '/')) === '/') throw new StorageError('INVALID_ARGUMENT', 'invalid specification: destination can\'t be \'/\'')
   mustBeAbsolute(path)
+  // `\\a/../../x` passes for absolute, as backslashes count as slashes there, and would be cleaned to a path that climbs.
+  mustBeAbsolute(cleanPath(path))
 }
 
 /** @throws INVALID_ARGUMENT `invalid mount config for type "bind": …` */

@@ -78,6 +78,11 @@ export class VolumeReferences {
     fs.rmSync(this.#folder(volume), { recursive: true, force: true })
   }
 
+  /** All references, but those of the dead. */
+  all(): ReferenceFile[] {
+    return list(this.#dir).flatMap(folder => this.#files(path.join(this.#dir, folder))).filter(isValid)
+  }
+
   /** References whose process or boot is gone; each is for the caller to settle. */
   *dead(): Generator<ReferenceFile> {
     for (const folder of list(this.#dir)) for (const file of this.#files(path.join(this.#dir, folder))) if (!isValid(file)) yield file

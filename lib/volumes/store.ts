@@ -114,6 +114,14 @@ export class VolumeStore {
     return [...new Set([...told, ...this.#references.of(name)])].sort()
   }
 
+  /** Volumes by name → how many refer to each; without those that nobody refers to. */
+  referenceCounts(): Map<string, number> {
+    const counts = new Map<string, Set<string>>()
+    const told = this.#sources.flatMap(source => [...source()])
+    for (const { volume, reference } of [...told, ...this.#references.all()]) counts.set(volume, (counts.get(volume) ?? new Set()).add(reference))
+    return new Map([...counts].map(([volume, by]) => [volume, by.size]))
+  }
+
   /**
    * Refer to a volume, so that nobody removes it, also after a restart, until `release`. A `transient` reference ends with this process at the
    * latest, one `untilBoot` with the boot. False when the reference was there already: the same twice is one.

@@ -3,6 +3,9 @@
 import type { Command } from 'commander'
 import type { Session } from '../session.ts'
 
+/** Go's, where Docker has none. */
+const zeroTime = '0001-01-01T00:00:00Z'
+
 export function define(command: Command, session: Session): void {
   command
     .argument('<container...>', 'names or ids')
@@ -11,10 +14,10 @@ export function define(command: Command, session: Session): void {
     .action((refs: string[], { size }: { readonly size?: boolean }) => session.look(async storage => {
       const found: object[] = []
       await session.each(refs, async ref => {
-        const { id, name, created, imageId, driver, config, running } = storage.containers.get(ref)
+        const { id, name, created, imageId, driver, config, running, state } = storage.containers.get(ref)
         const { path, holders } = storage.containers.mountState(id)
         found.push({
-          Id: id, Created: created, Name: `/${name}`, Image: imageId ?? '', Driver: driver, State: { Running: running }, Config: config,
+          Id: id, Created: created, Name: `/${name}`, Image: imageId ?? '', Driver: driver, State: { Status: state.status, Running: running, ExitCode: state.exitCode, Error: state.error, StartedAt: state.startedAt ?? zeroTime, FinishedAt: state.finishedAt ?? zeroTime }, Config: config,
           GraphDriver: await storage.containers.graphDriver(id), Mounted: { Path: path ?? '', Holders: holders },
           ...(size === true ? { SizeRw: (await storage.containers.usage(id)).sizeBytes } : {}),
         })

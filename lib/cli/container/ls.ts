@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import type { ContainerRecord, Storage } from '../../index.ts'
 import type { Session } from '../session.ts'
 import { table } from '../table.ts'
-import { ago, ellipsis, humanSize, shortId } from '../units.ts'
+import { ago, ellipsis, humanDuration, humanSize, shortId } from '../units.ts'
 
 interface Options {
   readonly quiet?: boolean
@@ -30,13 +30,14 @@ export function define(command: Command, session: Session): void {
         return
       }
       if (options.quiet === true) { await session.print(containers.map(({ id }) => `${shortId(id, trunc)}\n`).join('')); return }
-      const names = new Map((await storage.images.list({ all: true, onDamaged: () => undefined })).map(image => [image.Id, image.RepoTags[0]]))
+      const images = new Map<ContainerRecord, string>()
+      for (const container of containers) images.set(container, await imageOf(storage, container, trunc))
       await session.print(table(
         ['CONTAINER ID', 'IMAGE', 'COMMAND', 'CREATED', 'STATUS', 'NAMES', ...(sizes === undefined ? [] : ['SIZE'])],
         containers.map(container => {
           const line = commandOf(container)
           return [
-            shortId(container.id, trunc), imageOf(container, names, trunc), JSON.stringify(trunc ? ellipsis(line, 20) : line), ago(Date.parse(container.created)),
+            shortId(container.id, trunc), images.get(container) ?? '', JSON.stringify(trunc ? ellipsis(line, 20) : line), ago(Date.parse(container.created)),
             statusOf(storage, container), container.name, ...(sizes === undefined ? [] : [humanSize(sizes.get(container.id) ?? 0, 3)]),
           ]
         }),
@@ -51,14 +52,31 @@ async function sizesOf(storage: Storage, containers: readonly ContainerRecord[])
 }
 
 function commandOf({ config }: ContainerRecord): string {
-  return [...config.Entrypoint ?? [], ...config.Cmd ?? []].join(' ')
+  const [program = '', ...args] = [...config.Entrypoint ?? [], ...config.Cmd ?? []]
+  // As dockerd writes them (daemon/list.go).
+  return [program, ...args.map(arg => arg.includes(' ') ? `'${arg}'` : arg)].join(' ')
 }
 
-function imageOf({ imageId }: ContainerRecord, names: ReadonlyMap<string, string | undefined>, trunc: boolean): string {
-  return imageId === undefined ? '<none>' : names.get(imageId) ?? shortId(imageId, trunc)
+/** As it was called when the container was made, while that still means the same image; else its id. */
+async function imageOf(storage: Storage, { imageId, config }: ContainerRecord, trunc: boolean): Promise<string> {
+  if (imageId === undefined) return '<none>'
+  const called = config['Image']
+  if (typeof called !== 'string' || called === '') return shortId(imageId, trunc)
+  const now = await storage.images.resolve(called).catch(() => undefined)
+  return now === imageId ? shortId(called, trunc && called.startsWith('sha256:')) : shortId(imageId, trunc)
 }
 
-function statusOf(storage: Storage, container: ContainerRecord): string {
-  if (container.running) return 'Running'
-  return storage.containers.mountState(container.id).holders > 0 ? 'Mounted' : 'Created'
+function statusOf(storage: Storage, { id, state }: ContainerRecord): string {
+  if (storage.containers.mountState(id).holders > 0) return 'Mounted'
+  const since = (time: string | undefined): string => time === undefined ? '' : humanDuration(Date.now() - Date.parse(time))
+  // Docker's words (container/state.go, String).
+  switch (state.status) {
+    case 'running': return `Up ${since(state.startedAt)}`
+    case 'paused': return `Up ${since(state.startedAt)} (Paused)`
+    case 'restarting': return `Restarting (${state.exitCode}) ${since(state.finishedAt)} ago`
+    case 'removing': return 'Removal In Progress'
+    case 'dead': return 'Dead'
+    case 'exited': return `Exited (${state.exitCode}) ${since(state.finishedAt)} ago`
+    case 'created': return 'Created'
+  }
 }

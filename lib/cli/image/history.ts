@@ -23,7 +23,7 @@ export function define(command: Command, session: Session): void {
       const items = await storage.images.history(image)
       if (session.json) { await session.printJson(items); return }
       if (quiet === true) { await session.print(items.map(item => `${shortId(item.Id, trunc)}\n`).join('')); return }
-      await session.print(table(['IMAGE', 'CREATED', 'CREATED BY', 'SIZE', 'COMMENT'], items.map(item => {
+      await session.print(table(['IMAGE', human ? 'CREATED' : 'CREATED AT', 'CREATED BY', 'SIZE', 'COMMENT'], items.map(item => {
         const createdBy = item.CreatedBy.replaceAll('\t', ' ')
         return [
           shortId(item.Id, trunc), human ? ago(item.Created * 1000) : new Date(item.Created * 1000).toISOString().replace('.000Z', 'Z'),

@@ -4,7 +4,6 @@ import { grpcStatus, StorageError } from '../../errors.ts'
 import type { Snapshotter } from '../../snapshots/index.ts'
 import { snapshotService, serviceName } from './service.ts'
 import { listenAt, socketPath } from './socket.ts'
-import { GrpcServer } from './grpc.ts'
 
 export interface ServeOptions {
   readonly snapshots: Snapshotter
@@ -29,6 +28,8 @@ const UNKNOWN = 2
  */
 export async function serveContainerd({ snapshots, address, onError = () => undefined }: ServeOptions): Promise<ContainerdServer> {
   const file = socketPath(address)
+  // 35 ms, which only those who serve pay.
+  const { GrpcServer } = await import('./grpc.ts')
   const server = new GrpcServer({
     service: serviceName, methods: snapshotService(snapshots),
     statusOf(error) {

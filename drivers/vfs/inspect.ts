@@ -1,0 +1,54 @@
+// Looks over a vfs home: layers half made or half removed, and our notes of whose parent is whose.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import type { HomeFacts, HomeProblem } from '../../lib/driver.ts'
+import { isErrno } from '../../lib/errors.ts'
+import { atomicWriteSync } from '../../lib/fs/atomic.ts'
+import { removeTree } from '../../lib/fs/remove-tree.ts'
+import type { LayerId } from '../../lib/ids.ts'
+
+export function* inspectHome(home: string, facts: HomeFacts): Generator<HomeProblem> {
+  for (const name of names(home)) if (name !== 'dir' && name !== 'layerstack') yield { kind: 'stray', subject: name, path: path.join(home, name), reason: 'neither dockerd nor layerstack has a place for it' }
+  for (const [folder, kind, reason] of [
+    ['new', 'half-made', 'a layer that was being made when its process ended'], ['gone', 'half-removed', 'a layer whose removal was interrupted'],
+  ] as const) {
+    for (const name of names(path.join(home, 'layerstack', folder))) {
+      if (facts.busy(name as LayerId)) continue
+      const dir = path.join(home, 'layerstack', folder, name)
+      yield { kind, subject: name, path: dir, reason, repair: 'remove it', mend: () => removeTree(dir) }
+    }
+  }
+  yield* notes(home, facts)
+}
+
+function* notes(home: string, facts: HomeFacts): Generator<HomeProblem> {
+  for (const name of names(path.join(home, 'layerstack', 'parents'))) {
+    const id = name as LayerId, file = path.join(home, 'layerstack', 'parents', name)
+    if (facts.busy(id)) continue
+    if (name.startsWith('.tmp-')) {
+      yield { kind: 'half-made', subject: name, path: file, reason: 'a note in the making', repair: 'remove it', mend: () => fs.rmSync(file, { force: true }) }
+      continue
+    }
+    if (!fs.existsSync(path.join(home, 'dir', name))) {
+      if (facts.parents.has(id)) continue // the layer is missed elsewhere
+      yield { kind: 'half-removed', subject: name, path: file, reason: 'a note of the parent of a layer that does not exist', repair: 'remove it', mend: () => fs.rmSync(file, { force: true }) }
+      continue
+    }
+    const parent = facts.parents.get(id)
+    if (parent === null || !facts.parents.has(id) || fs.readFileSync(file, 'utf8') === (parent ?? '')) continue
+    yield {
+      kind: 'lower-damaged', subject: name, path: file, reason: 'the note of the layer\'s parent names another layer than the catalogue', repair: 'write it anew',
+      mend: () => { if (parent === undefined) fs.rmSync(file, { force: true }); else atomicWriteSync(file, parent, { mode: 0o600 }) },
+    }
+  }
+}
+
+function names(dir: string): string[] {
+  try {
+    return fs.readdirSync(dir).sort()
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
+}

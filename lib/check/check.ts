@@ -1,0 +1,121 @@
+// check(): looks a data root over and tells what is wrong, in order of areas, as it is found. Reads only. What is under way is not wrong: what one look finds
+// counts when the next look finds it again.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { StorageError } from '../errors.ts'
+import { containerProblems } from './container-problems.ts'
+import { driverProblems } from './driver-problems.ts'
+import { imageProblems } from './image-problems.ts'
+import { damaged, layerProblems } from './layer-problems.ts'
+import { leftoverProblems } from './leftover-problems.ts'
+import { findingKinds } from './types.ts'
+import type { CheckArea, CheckOptions, CheckParts, Finding, Problem } from './types.ts'
+import { inParallel, verifyLayer } from './verify.ts'
+import { look } from './view.ts'
+import type { LayerEntry, View } from './view.ts'
+import { volumeProblems } from './volume-problems.ts'
+
+/** Between two looks: longer than anything takes that no lock and no intent tells of. */
+const pausesMs = [20, 100, 400]
+
+export const checkAreas: readonly CheckArea[] = ['driver', 'layers', 'images', 'containers', 'volumes', 'leftovers']
+
+/** Findings, as they are found. */
+export async function* check(parts: CheckParts, options: CheckOptions = {}): AsyncGenerator<Finding> {
+  for await (const problem of problems(parts, options)) yield await told(problem)
+}
+
+/** The same with the deeds behind them. */
+export async function* problems(parts: CheckParts, options: CheckOptions = {}): AsyncGenerator<Problem> {
+  const areas = new Set(options.only ?? checkAreas)
+  for (const area of areas) if (!checkAreas.includes(area)) throw new TypeError(`no area of check is called ${JSON.stringify(area)}: there are ${checkAreas.join(', ')}`)
+  const { view, found } = await lastingProblems(parts, options.signal)
+  for (const problem of found) if (areas.has(findingKinds[problem.kind][0])) yield problem
+  if (options.quick !== true && areas.has('layers')) yield* contentProblems(parts, view, found, options)
+}
+
+async function lastingProblems(parts: CheckParts, signal: AbortSignal | undefined): Promise<{ readonly view: View; readonly found: readonly Problem[] }> {
+  let view = await look(parts)
+  let found = structureProblems(parts, view)
+  for (const pauseMs of pausesMs) {
+    // A lone notice costs nobody anything; it is not worth a wait.
+    if (found.every(problem => severityOf(problem) === 'notice')) break
+    await pause(pauseMs, signal)
+    view = await look(parts)
+    const before = new Set(found.map(keyOf))
+    found = structureProblems(parts, view).filter(problem => before.has(keyOf(problem)))
+  }
+  return { view, found }
+}
+
+async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await sleep(ms, undefined, signal === undefined ? {} : { signal })
+  } catch {
+    throw new StorageError('ABORTED', 'checking: aborted', { op: 'check' })
+  }
+}
+
+export function keyOf({ kind, subject, path }: Pick<Problem, 'kind' | 'subject' | 'path'>): string {
+  return `${kind}\0${subject}\0${path}`
+}
+
+function structureProblems(parts: CheckParts, view: View): Problem[] {
+  const all = [...driverProblems(parts, view), ...layerProblems(parts, view), ...imageProblems(parts, view), ...containerProblems(parts, view), ...volumeProblems(parts), ...leftoverProblems(parts, view)]
+  return withoutConsequences(view, all)
+}
+
+/** A layer's missing content is told once, whoever notices; an image whose layer is damaged is told with that layer. */
+function withoutConsequences(view: View, all: readonly Problem[]): Problem[] {
+  const byDriver = new Set(all.flatMap(problem => problem.kind === 'content-missing' && !problem.subject.startsWith('sha256:') ? [problem.subject] : []))
+  // The driver speaks of its own ids; where the layer is one of the database, that is its name.
+  const chainOf = new Map([...view.layers.values()].flatMap(entry => entry.cacheId === undefined || entry.layer === undefined ? [] : [[entry.cacheId as string, entry] as const]))
+  return all.flatMap((problem): Problem[] => {
+    const entry = chainOf.get(problem.subject)
+    if (problem.kind !== 'content-missing' || entry === undefined || !byDriver.has(problem.subject)) return [problem]
+    return [damaged(view, entry, 'content-missing', problem.path, problem.reason)]
+  })
+}
+
+/** Every layer's content that structure has not told of already. */
+async function* contentProblems(parts: CheckParts, view: View, found: readonly Problem[], options: CheckOptions): AsyncGenerator<Problem> {
+  const told = new Set(found.filter(problem => severityOf(problem) === 'damage').map(problem => problem.subject))
+  const entries = [...view.layers.values()].filter(entry => entry.layer !== undefined && !told.has(entry.chainId) && !told.has(entry.layer.cacheId) && entry.layer.cacheId !== undefined)
+  const bytesOf = new Map<LayerEntry, number>()
+  let done = 0
+  const report = (): void => options.onProgress?.({ done, total: entries.length, bytes: [...bytesOf.values()].reduce((sum, bytes) => sum + bytes, 0) })
+  for await (const problem of inParallel(entries, async entry => {
+    const fault = await verify(parts, view, entry, options.signal, bytes => { bytesOf.set(entry, bytes); report() })
+    done++
+    report()
+    return fault
+  })) if (problem !== undefined) yield problem
+}
+
+async function verify(parts: CheckParts, view: View, entry: LayerEntry, signal: AbortSignal | undefined, onProgress: (bytes: number) => void): Promise<Problem | undefined> {
+  if (entry.layer === undefined) return undefined
+  const result = await verifyLayer(parts.driver, entry.layer, entry.dir, { signal, onProgress })
+  if (typeof result === 'number') {
+    onProgress(result)
+    return undefined
+  }
+  // Removed, or mended, while it was read.
+  const now = (await look(parts)).layers.get(entry.chainId)
+  if (now?.layer === undefined || now.layer.cacheId !== entry.layer.cacheId) return undefined
+  const again = await verifyLayer(parts.driver, now.layer, now.dir, { signal })
+  return typeof again === 'number' ? undefined : damaged(view, entry, again.kind, again.path, again.reason)
+}
+
+export function severityOf({ kind, doubtful }: Pick<Problem, 'kind' | 'doubtful'>): Finding['severity'] {
+  return doubtful === true ? 'notice' : findingKinds[kind][1]
+}
+
+/** The finding alone, with its sizes. */
+export async function told(problem: Problem): Promise<Finding> {
+  const { kind, subject, path, reason, repair, images, measure, gains } = problem
+  const sizeBytes = await measure?.() ?? 0
+  return {
+    kind, area: findingKinds[kind][0], severity: severityOf(problem), subject, path, sizeBytes, reason, gainBytes: gains === true && repair !== undefined ? sizeBytes : 0,
+    ...(repair === undefined ? {} : { repair }), ...(images === undefined ? {} : { images }),
+  }
+}

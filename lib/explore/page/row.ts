@@ -1,0 +1,108 @@
+// One row of the tree, for eyes and for screen readers. Draws what it is given; decides nothing.
+
+import { DIRECTORY, LINK, MODIFIED, nameOf, NO_ENTRY, REMOVED, SYMLINK, ADDED, UNMODIFIED, FIFO, CHAR, BLOCK } from '../model/model.ts'
+import type { Model } from '../model/model.ts'
+import { counted, grouped, humanSize, modeText, moment, plain } from '../model/text.ts'
+import type { View } from '../model/view.ts'
+import { UNTOUCHED } from '../model/view.ts'
+import { element, nameElement } from './elements.ts'
+
+/** Where in a name the search's text stands, if it does. */
+export type FindInName = (name: string) => { readonly at: number; readonly length: number } | undefined
+
+export interface RowToBuild {
+  readonly model: Model
+  readonly view: View
+  readonly node: number
+  readonly open: boolean
+  /** Among its siblings, from 1. */
+  readonly place: number
+  readonly of: number
+  readonly find: FindInName | undefined
+}
+
+/** By mark: the sign, the class, the word. */
+export const markTexts: Readonly<Record<number, readonly [sign: string, className: string, word: string]>> = {
+  [ADDED]: ['+', 'added', 'added'], [MODIFIED]: ['~', 'modified', 'changed'], [REMOVED]: ['−', 'removed', 'removed'], [UNMODIFIED]: ['=', 'unmodified', 'stored again, unchanged'],
+}
+
+export const typeLetters: Readonly<Record<number, string>> = { [DIRECTORY]: 'd', [SYMLINK]: 'l', [CHAR]: 'c', [BLOCK]: 'b', [FIFO]: 'p' }
+export const typeWords: Readonly<Record<number, string>> = {
+  [DIRECTORY]: 'directory', [SYMLINK]: 'symbolic link', [LINK]: 'hard link', [CHAR]: 'character device', [BLOCK]: 'block device', [FIFO]: 'fifo', [NO_ENTRY]: 'directory without an entry',
+}
+
+/** Deeper paths are not indented further: the name must stay in sight. */
+const deepest = 24
+
+export function buildRow({ model, view, node, open, place, of, find }: RowToBuild): HTMLElement {
+  const { versions } = model
+  const version = view.version[node]!, mark = view.mark[node]!, directory = view.directory[node] === 1
+  const type = version < 0 ? NO_ENTRY : versions.type[version]!
+  const name = nameOf(model, node), level = model.depth[node]!, copies = model.copies.get(node)
+  const inside = directory && mark !== REMOVED ? insideText(view, node) : ''
+  const row = element('div', `row${directory ? ' directory' : ''}${mark === REMOVED ? ' removed' : ''}`)
+  row.setAttribute('role', 'treeitem')
+  row.setAttribute('aria-level', String(level))
+  row.setAttribute('aria-posinset', String(place))
+  row.setAttribute('aria-setsize', String(of))
+  if (directory) row.setAttribute('aria-expanded', String(open))
+
+  const label = element('span', 'label', nameElement(name, find?.(name)), ...(directory ? ['/'] : []))
+  label.title = plain(name)
+  const nameCell = element('span', 'name', element('span', directory ? 'twist' : 'twist leaf'), label)
+  nameCell.style.paddingInlineStart = `${Math.min(level - 1, deepest)}rem`
+  const link = version < 0 ? 0 : versions.link[version]!
+  if (link > 0 && type !== CHAR && type !== BLOCK) nameCell.append(element('span', 'target', type === LINK ? '⇒ ' : '→ ', nameElement(model.links[link - 1]!)))
+  if (copies !== undefined) nameCell.append(element('span', 'copies', `×${copies}`))
+  if (inside !== '') nameCell.append(element('span', 'inner', inside))
+
+  const share = barShare(model, view, node)
+  const fill = element('i', '')
+  fill.style.width = `${share * 100}%`
+  const described = version >= 0 && type !== NO_ENTRY
+  row.append(
+    markElement(mark, inside !== ''), nameCell, element('span', 'sizebar c-bar', ...(share > 0 ? [fill] : [])),
+    element('span', 'size', directory || type <= LINK ? sizeText(view.size[node]!, type) : ''),
+    element('span', 'mode c-mode', described ? modeText(typeLetters[type] ?? '-', versions.mode[version]!) : ''),
+    element('span', 'owner c-owner', described ? model.owners[versions.owner[version]!]! : ''),
+    element('span', 'time c-time', described ? moment(versions.seconds[version]!) : ''))
+  const words = [
+    plain(name), directory ? 'directory' : typeWords[type], directory || type === 0 ? humanSize(view.size[node]!) : '', mark === UNTOUCHED ? '' : markTexts[mark]![2],
+    directory && mark !== REMOVED ? insideWords(view, node) : '', copies === undefined ? '' : `stored ${copies} times`,
+  ]
+  row.setAttribute('aria-label', words.filter(word => word !== undefined && word !== '').join(', '))
+  return row
+}
+
+/** A sign in a shape of its own: filled square, ring, dashed square; a dot where only something inside has changed. */
+export function markElement(mark: number, inside = false): HTMLElement {
+  const text = markTexts[mark]
+  const made = text === undefined ? element('span', inside ? 'mark inside' : 'mark', inside ? '·' : '') : element('span', `mark ${text[1]}`, text[0])
+  if (text !== undefined) made.title = text[2]
+  return made
+}
+
+function sizeText(bytes: number, type: number): string {
+  return type === LINK ? '' : humanSize(bytes)
+}
+
+/** Changes below the directory, itself aside. */
+function below(view: View, node: number, mark: number): number {
+  return view.marks[mark]![node]! - (view.mark[node] === mark ? 1 : 0)
+}
+
+function insideText(view: View, node: number): string {
+  return [ADDED, MODIFIED, REMOVED].map(mark => [markTexts[mark]![0], below(view, node, mark)] as const)
+    .filter(([, count]) => count > 0).map(([sign, count]) => `${sign}${grouped(count)}`).join(' ')
+}
+
+function insideWords(view: View, node: number): string {
+  const all = [ADDED, MODIFIED, REMOVED].reduce((sum, mark) => sum + below(view, node, mark), 0)
+  return all === 0 ? '' : `${counted(all, 'change')} inside`
+}
+
+/** Of the largest thing in its directory; the bars of one directory compare with each other. */
+function barShare(model: Model, view: View, node: number): number {
+  const whole = view.size[model.parent[node]!]!
+  return whole > 0 && view.mark[node] !== REMOVED ? Math.min(1, view.size[node]! / whole) : 0
+}
