@@ -6,10 +6,8 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { check } from './check/check.ts'
-import { migrate } from './check/migrate.ts'
+import { finishDrops } from './check/drop.ts'
 import type { MigrateOptions, MigrateResult, MigrateSide } from './check/migrate.ts'
-import { repair } from './check/repair.ts'
 import type { RepairOptions, RepairResult } from './check/repair.ts'
 import type { CheckOptions, CheckParts, Finding } from './check/types.ts'
 import { ContainerStore } from './containers/index.ts'
@@ -27,6 +25,7 @@ import type { DriverChoice } from './select-driver.ts'
 import { nativeReason } from './sys/native.ts'
 import { fileSystemName } from './sys/statfs.ts'
 import { privileges } from './sys/privileges.ts'
+import type { ArchiveLimits } from './tar/types.ts'
 import { maxThreads } from './sys/threads.ts'
 import { diskUsage } from './usage.ts'
 import { dockerdHolds, VolumeStore } from './volumes/index.ts'
@@ -46,6 +45,8 @@ export interface OpenOptions {
   readonly readOnly?: boolean
   /** Default `full`. */
   readonly durability?: Durability
+  /** What is accepted from archives before LIMIT_EXCEEDED; `load` and `import` may say otherwise. Each limit has a default. */
+  readonly limits?: ArchiveLimits
   /** Drivers beside the built-in ones; a name replaces the built-in of that name. */
   readonly drivers?: readonly DriverModule[]
   /** Volume drivers beside the local one. */
@@ -138,8 +139,9 @@ export class Storage implements AsyncDisposable {
    * content against its tar-split and its digest, in threads. Reads only, also in a root that other processes or a dockerd work in. Nothing found but notices: clean.
    * @throws ABORTED, and what reading says (PERMISSION_DENIED, IO)
    */
-  check(options: CheckOptions = {}): AsyncGenerator<Finding> {
-    return check(this.#parts(), options)
+  async *check(options: CheckOptions = {}): AsyncGenerator<Finding> {
+    const { check } = await import('./check/check.ts')
+    yield* check(this.#parts(), options)
   }
 
   /**
@@ -147,8 +149,9 @@ export class Storage implements AsyncDisposable {
    * `from`; else sets them aside with the images that need them; removes what is proved to be nobody's. Called again, it has nothing to do.
    * @throws READ_ONLY (also while a dockerd runs), ABORTED, NO_SPACE, and what opening an archive throws
    */
-  repair(options: RepairOptions = {}): Promise<RepairResult> {
-    return repair(this.#parts(), options)
+  async repair(options: RepairOptions = {}): Promise<RepairResult> {
+    const { repair } = await import('./check/repair.ts')
+    return await repair(this.#parts(), options)
   }
 
   #parts(): CheckParts {
@@ -172,6 +175,7 @@ export class Storage implements AsyncDisposable {
     const { config: _, ...same } = this.#open
     const target = await openStorage({ ...same, root: rootPath, driver: to, readOnly: false, storageOptions: storageOptions ?? [] })
     try {
+      const { migrate } = await import('./check/migrate.ts')
       const result = await migrate(sideOf(this, this.#dataRoot), sideOf(target, target.#dataRoot), rest)
       if (result.dropped) await this.close()
       return result
@@ -225,20 +229,25 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
   const root = prepareRoot(options.root ?? config.root ?? defaultRoot(), options.readOnly === true)
   const readOnlyReason = await dockerdHolds(root) ? 'a running dockerd holds the lock on volumes/metadata.db' : options.readOnly === true ? 'asked for' : undefined
   const readOnly = readOnlyReason !== undefined
+  // Before the choice, which goes by what lies there.
+  if (!readOnly) await finishDrops(root, options.drivers)
   const choice = await selectDriver({ root, modules: options.drivers, driver: options.driver, environment: process.env['DOCKER_DRIVER'], configured: config.driver, readOnly })
   // The file's options are for the driver that it names.
   const pairs = [...(config.driver === undefined || config.driver === choice.name ? config.storageOptions ?? [] : []), ...options.storageOptions ?? []]
   const driver = await choice.module.open({ home: path.join(root, choice.name), options: choice.module.parseOptions(pairs), readOnly, durable: (options.durability ?? 'full') === 'full' })
   try {
-    const dataRoot: DataRoot = { path: root, driverName: choice.name, readOnly, durability: inMemory(root, path.join(root, choice.name)) ? 'none' : options.durability ?? 'full' }
+    const dataRoot: DataRoot = { path: root, driverName: choice.name, readOnly, durability: inMemory(root, path.join(root, choice.name)) ? 'none' : options.durability ?? 'full', ...(options.limits === undefined ? {} : { limits: options.limits }) }
     const layers = await openLayerStore(dataRoot, driver)
     const images = await openImageStore({ root: dataRoot, layers, layerMetadata: id => driver.metadata(id) })
     layers.addReferences(async () => buildCacheReferences(dataRoot))
     const volumes = new VolumeStore(dataRoot, options.volumeDrivers)
-    const containers = new ContainerStore(dataRoot, layers, new RwLayers(layers), images, volumes)
+    const rw = new RwLayers(layers)
+    const containers = new ContainerStore(dataRoot, layers, rw, images, volumes)
     const snapshots = new Snapshotter({ root: dataRoot, driver, layers })
     // Last, when everybody who refers to layers has said so.
     if (!readOnly) {
+      // A mount that a killed process has left would keep its layer from being removed.
+      await rw.recover()
       await layers.recover()
       await volumes.recover()
     }

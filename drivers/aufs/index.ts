@@ -8,7 +8,7 @@ import { defineDriver } from '../../lib/driver.ts'
 import type { CreateOptions, Driver, HomeFacts, HomeProblem, LayerContent, Mount, OpenDriverOptions, StatusEntry, Usage } from '../../lib/driver.ts'
 import { splitPair } from '../../lib/driver-options.ts'
 import { asStorageError, isErrno, StorageError } from '../../lib/errors.ts'
-import { atomicWrite } from '../../lib/fs/atomic.ts'
+import { writeInPlace } from '../../lib/fs/atomic.ts'
 import { removeTree } from '../../lib/fs/remove-tree.ts'
 import { treeUsage } from '../../lib/fs/usage.ts'
 import { isLayerId } from '../../lib/ids.ts'
@@ -61,7 +61,7 @@ export class Aufs implements Driver {
       fs.mkdirSync(mnt, { recursive: true, mode: 0o755 })
       fs.chmodSync(mnt, 0o755)
       if (parent !== undefined) fs.writeFileSync(this.#layout.committed(parent), '', { mode: 0o600 })
-      await atomicWrite(draft, ancestors.map(ancestor => `${ancestor}\n`).join(''), { sync: this.#durable })
+      await writeInPlace(draft, ancestors.map(ancestor => `${ancestor}\n`).join(''), { sync: this.#durable })
       linkNoFollow(draft, layers)
       fs.rmSync(draft)
     } catch (error) {

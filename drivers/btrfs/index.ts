@@ -8,7 +8,7 @@ import { defineDriver } from '../../lib/driver.ts'
 import type { CreateOptions, Driver, HomeFacts, HomeProblem, LayerContent, Mount, OpenDriverOptions, StatusEntry, Usage } from '../../lib/driver.ts'
 import { layerSize } from '../../lib/driver-options.ts'
 import { asStorageError, isErrno, StorageError } from '../../lib/errors.ts'
-import { atomicWrite, syncDirectory } from '../../lib/fs/atomic.ts'
+import { syncDirectory, writeInPlace } from '../../lib/fs/atomic.ts'
 import { removeTree } from '../../lib/fs/remove-tree.ts'
 import { isLayerId } from '../../lib/ids.ts'
 import type { LayerId } from '../../lib/ids.ts'
@@ -75,7 +75,7 @@ class Btrfs implements Driver {
       if (size !== undefined) {
         enableQuota(this.#home)
         limitExclusive(tree, BigInt(size))
-        await atomicWrite(this.#quota(id), String(size))
+        await writeInPlace(this.#quota(id), String(size))
       }
       fs.renameSync(tree, dir)
       fs.rmdirSync(staging)

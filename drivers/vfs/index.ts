@@ -7,7 +7,7 @@ import { defineDriver } from '../../lib/driver.ts'
 import type { CreateOptions, Driver, HomeFacts, HomeProblem, LayerContent, Mount, OpenDriverOptions, ProbeResult, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
 import { parseSize } from '../../lib/driver-options.ts'
 import { asStorageError, errnoOf, isErrno, StorageError } from '../../lib/errors.ts'
-import { atomicWrite } from '../../lib/fs/atomic.ts'
+import { writeInPlace } from '../../lib/fs/atomic.ts'
 import { probeMethod } from '../../lib/fs/copy-data.ts'
 import type { CopyMethod } from '../../lib/fs/copy-data.ts'
 import { copyTree } from '../../lib/fs/copy.ts'
@@ -38,9 +38,11 @@ class Vfs implements Driver {
   readonly #options: VfsOptions
   readonly #kept = { noted: 0, lost: 0, xattrsMissing: 0 }
   readonly #whyNoQuota: string | undefined
+  readonly #durable: boolean
   #method: CopyMethod | undefined
 
-  constructor(home: string, options: VfsOptions, readOnly: boolean) {
+  constructor(home: string, options: VfsOptions, readOnly: boolean, durable: boolean) {
+    this.#durable = durable
     this.#whyNoQuota = whyNoProjectQuota(home)
     this.supports = supportsHere(home)
     this.#home = home
@@ -82,8 +84,8 @@ class Vfs implements Driver {
         for (const key of ['noted', 'lost', 'xattrsMissing'] as const) this.#kept[key] += report[key]
         // Again: the copy took its time, and dockerd asks nobody. Between layerstack's processes the reservation decides.
         this.#mustNotExist(id)
-        await atomicWrite(this.#own('parents', id), parent, { mode: 0o600 })
         recorded = true
+        await writeInPlace(this.#own('parents', id), parent, { mode: 0o600, sync: this.#durable })
       }
       // The copy of the parent is not the container's doing: a limit means the same for every driver.
       if (size !== undefined) limitProject(staging, project, projectUsage(staging, project) + size)
@@ -216,10 +218,10 @@ function nearestExisting(dir: string): string {
   return fs.existsSync(dir) ? dir : nearestExisting(path.dirname(dir))
 }
 
-async function open({ home, options, readOnly = false }: OpenDriverOptions<VfsOptions>): Promise<Driver> {
+async function open({ home, options, readOnly = false, durable = true }: OpenDriverOptions<VfsOptions>): Promise<Driver> {
   if (readOnly) {
     if (!fs.existsSync(home)) throw new StorageError('NOT_FOUND', `vfs: ${home} does not exist`, { driver: 'vfs', op: 'open', path: home })
-    return new Vfs(fs.realpathSync(home), options, true)
+    return new Vfs(fs.realpathSync(home), options, true, false)
   }
   const whyNoQuota = options.size === undefined || parseSize(options.size) === 0 ? undefined : whyNoProjectQuota(nearestExisting(home))
   if (whyNoQuota !== undefined) throw quotaUnsupported(whyNoQuota)
@@ -230,9 +232,20 @@ async function open({ home, options, readOnly = false }: OpenDriverOptions<VfsOp
     }
     const real = fs.realpathSync(home)
     await resumeRemovals(path.join(real, 'layerstack', 'gone'))
-    return new Vfs(real, options, false)
+    dropStaleNotes(real)
+    return new Vfs(real, options, false, durable)
   } catch (error) {
     throw asStorageError(error, `vfs: opening ${home}`, { driver: 'vfs', op: 'open' })
+  }
+}
+
+/** dockerd removes layers of ours without knowing our notes of their parents. */
+function dropStaleNotes(home: string): void {
+  const notes = fs.readdirSync(path.join(home, 'layerstack', 'parents'))
+  for (const name of notes) {
+    // In this order: a layer in the making shows as one or the other at any moment.
+    if (fs.existsSync(path.join(home, 'layerstack', 'new', name)) || fs.existsSync(path.join(home, 'dir', name)) || !isLayerId(name)) continue
+    fs.rmSync(path.join(home, 'layerstack', 'parents', name), { force: true })
   }
 }
 

@@ -18,9 +18,9 @@ export class Archives {
     const archives = new Archives()
     try {
       for (const source of sources) {
-        const archive = await openArchive(source, { spoolTo: () => temporaryFile(root, operation, 'repair'), signal: operation.signal, limits: {} })
+        const archive = await openArchive(source, { spoolTo: () => temporaryFile(root, operation, 'repair'), signal: operation.signal, limits: root.limits ?? {} })
         archives.#open.push(archive)
-        for (const image of planLoad(archive, { limits: {} })) {
+        for (const image of planLoad(archive, { limits: root.limits ?? {} })) {
           archives.#images.set(image.imageId, image)
           for (const layer of image.layers) if (archive.find(layer.path) !== undefined) archives.#layers.set(layer.diffId, { archive, layer })
         }

@@ -41,9 +41,11 @@ async function lastingProblems(parts: CheckParts, signal: AbortSignal | undefine
     // A lone notice costs nobody anything; it is not worth a wait.
     if (found.every(problem => severityOf(problem) === 'notice')) break
     await pause(pauseMs, signal)
+    const wasQuiet: boolean = view.quiet
     view = await look(parts)
     const before = new Set(found.map(keyOf))
     found = structureProblems(parts, view).filter(problem => before.has(keyOf(problem)))
+    if (wasQuiet && view.quiet) break
   }
   return { view, found }
 }

@@ -163,7 +163,7 @@ async function putAway(tools: MendTools, id: string, reason: string): Promise<Me
     }
     setAside(root, {
       kind: 'container', subject: id, reason, driverLayers: entry?.ids ?? [], layers: entry?.parent === undefined ? [] : [entry.parent],
-      unsureOf: [...(entry === undefined || entry.ids.length < 2 && entry.damage !== undefined ? ['driver layers' as const] : []), ...(entry?.parent === undefined && entry?.damage !== undefined ? ['layers' as const] : [])],
+      unsureOf: [...(entry === undefined || entry.ids.length === 0 ? ['driver layers' as const] : []), ...(entry?.parent === undefined && entry?.damage !== undefined ? ['layers' as const] : [])],
       names: container?.record === undefined ? [] : [container.record.name],
     }, [...(entry === undefined ? [] : [entry.dir]), ...(container === undefined ? [] : [container.dir])])
   })

@@ -1,7 +1,7 @@
 // The driver's side: what its home says of itself, and layers in it that no catalogue names.
 
 import path from 'node:path'
-import { StorageError } from '../errors.ts'
+import { isErrno, StorageError } from '../errors.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { driverLayersInUse } from '../layers/in-use.ts'
 import { listSetAside } from './set-aside.ts'
@@ -41,7 +41,7 @@ export async function usageOf({ driver }: Pick<CheckParts, 'driver'>, id: LayerI
   try {
     return (await driver.usage(id)).sizeBytes
   } catch (error) {
-    if (StorageError.is(error)) return 0
+    if (StorageError.is(error) || isErrno(error, 'ENOENT', 'ENOTDIR')) return 0
     throw error
   }
 }

@@ -7,7 +7,7 @@ import path from 'node:path'
 import { jobsModule } from '../diff/jobs.ts'
 import type { WriteArguments, WriteOutcome } from '../diff/jobs.ts'
 import { StorageError } from '../errors.ts'
-import { atomicWrite } from '../fs/atomic.ts'
+import { atomicWrite, syncDirectory } from '../fs/atomic.ts'
 import { copyTree } from '../fs/copy.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
@@ -18,7 +18,9 @@ import type { ImageStore } from '../images/index.ts'
 import { Repositories } from '../images/repositories.ts'
 import { ensureDir, imageDir, ownState, RwLayers, treeOf } from '../layers/index.ts'
 import type { DataRoot, DiskLayerStore, Layer } from '../layers/index.ts'
-import { streamJob } from '../sys/threads.ts'
+import { syncModule } from '../layers/sync-job.ts'
+import { runJob, streamJob } from '../sys/threads.ts'
+import { dropLayers, droppedPath, lockDrop } from './drop.ts'
 
 /** One driver's stores over one data root. */
 export interface MigrateSide {
@@ -91,13 +93,23 @@ export async function migrate(from: MigrateSide, to: MigrateSide, options: Migra
   if (dropping) options.onProgress?.({ phase: 'drop' })
   ensureDir(ownState.dir(from.root), 0o700)
   // From here on the new side is complete, if nobody changed the old one meanwhile; nobody can until it is no more.
-  const doomed = await from.layers.locked(async () => {
-    await refuseChanged(from, to, records)
-    for (const record of records) refuseBusy(rw.from, record)
-    for (const record of records) await handOver(from.root, to.root, record)
-    return dropping ? await unlist(from) : undefined
-  })
-  if (doomed !== undefined) await dropLayers(from, doomed)
+  const held = dropping ? lockDrop(droppedPath(from.root)) : undefined
+  if (dropping && held === undefined) {
+    throw new StorageError('LOCKED', `cannot migrate: another process is deleting what ${from.root.driverName} held before`, { op: 'migrate', hint: 'call it again' })
+  }
+  try {
+    // Container layers are not synced as they are made; the old ones go in a moment.
+    if (to.root.durability === 'full') await runJob<readonly string[], void>(syncModule, 'syncFileSystemsJob', [to.root.path, path.join(to.root.path, to.root.driverName)])
+    await from.layers.locked(async () => {
+      await refuseChanged(from, to, records)
+      for (const record of records) refuseBusy(rw.from, record)
+      for (const record of records) await handOver(from.root, to.root, record)
+      if (dropping) await unlist(from)
+    })
+    if (dropping && !from.root.readOnly) await dropLayers(from.root, from.layers.driver)
+  } finally {
+    held?.releaseAndUnlink()
+  }
   return { ...result, dropped: dropping }
 }
 
@@ -223,21 +235,19 @@ async function handOver(from: DataRoot, to: DataRoot, record: ContainerRecord): 
     fs.renameSync(draft, target)
     return
   }
-  await atomicWrite(path.join(target, 'config.v2.json'), config, { mode: 0o600, sync })
+  // In a place that is swept with the lock held, which the caller holds.
+  await atomicWrite(path.join(target, 'config.v2.json'), config, { mode: 0o600, sync, temporaryDir: imageDir(from) })
 }
 
-/** The catalogue goes by one rename, and with it everything that names the layers. Returns where it lies now. */
-async function unlist({ root, containers }: MigrateSide): Promise<string> {
-  const doomed = path.join(ownState.dir(root), `dropped-${root.driverName}`)
+/** The catalogue goes by one rename, and with it everything that names the layers. */
+async function unlist({ root, containers }: MigrateSide): Promise<void> {
+  const doomed = droppedPath(root)
   await removeTree(doomed)
   // What another root has taken over; in the same root none is left.
   for (const { id } of containers.list()) await removeTree(path.join(root.path, 'containers', id))
-  if (fs.existsSync(imageDir(root))) fs.renameSync(imageDir(root), doomed)
-  return doomed
-}
-
-/** Layers that nothing names any more, and all else that was the driver's. */
-async function dropLayers({ root, layers: { driver } }: MigrateSide, doomed: string): Promise<void> {
-  if (!root.readOnly) for await (const id of driver.list()) await driver.remove(id)
-  for (const dir of [path.join(root.path, root.driverName), ownState.mounts(root), ownState.intents(root), doomed]) await removeTree(dir)
+  if (!fs.existsSync(imageDir(root))) return
+  fs.renameSync(imageDir(root), doomed)
+  if (root.durability === 'none') return
+  // A power cut must not bring back a catalogue whose layers are half deleted.
+  for (const dir of [path.dirname(doomed), path.dirname(imageDir(root))]) await syncDirectory(dir)
 }

@@ -50,10 +50,10 @@ export async function repair(parts: CheckParts, options: RepairOptions = {}): Pr
   if (parts.root.readOnly) throw readOnlyError('repair')
   const sources = options.from ?? []
   if (sources.length === 0) return await apply(parts, new Archives(), options)
-  return await parts.layers.operation('repair', async operation => {
+  return await parts.layers.run('repair', async operation => {
     const archives = await Archives.open(parts.root, operation, sources)
     try {
-      return await apply(parts, archives, options)
+      return await apply({ ...parts, ownIntent: operation.intent.record().name }, archives, options)
     } finally {
       archives.close()
     }

@@ -121,6 +121,8 @@ export interface CheckParts {
   readonly containers: ContainerStore
   readonly snapshots: Snapshotter
   readonly volumes: VolumeStore
+  /** The name of the operation that we are a part of, which is not somebody else's work. */
+  readonly ownIntent?: string
 }
 
 /** When a mend's turn comes: what was interrupted is undone before anything is judged, what others stand on is mended before them, and orphans go last. */

@@ -18,6 +18,7 @@ import { listChainIds, readLayer, readText } from '../layers/layer-files.ts'
 import { listRwNames, readRwFiles } from '../layers/rw-files.ts'
 import type { RwFiles } from '../layers/rw-files.ts'
 import { isAlive, isLocked } from '../sys/lock.ts'
+import { volumePaths } from '../volumes/paths.ts'
 import { listSetAside } from './set-aside.ts'
 import type { SetAside } from './set-aside.ts'
 import type { CheckParts } from './types.ts'
@@ -82,6 +83,8 @@ export interface View {
   /** Catalogues that cannot be read at all. */
   readonly unreadable: readonly { readonly subject: string; readonly path: string; readonly reason: string }[]
   readonly intents: readonly { readonly file: string; readonly live: boolean; readonly deferred: boolean; readonly damage?: string }[]
+  /** Nobody but ourselves was at work while it was taken. */
+  readonly quiet: boolean
   busyLayer(id: LayerId): boolean
   busyPath(target: string): boolean
   busyChain(id: ChainId): boolean
@@ -130,6 +133,8 @@ export async function look(parts: CheckParts): Promise<View> {
   const live = [...before, ...after].filter(intent => intent.live)
   const busy = { layers: new Set(live.flatMap(intent => intent.layers)), paths: new Set(live.flatMap(intent => intent.paths)), chains: new Set(live.flatMap(intent => intent.chains)) }
   const sessions = liveSessions(snapshotDir)
+  const quiet = live.every(({ file }) => path.basename(file) === parts.ownIntent) && sessions.length === 0 && !isHeld(ownState.lock(root))
+    && namesIn(volumePaths.locks(root)).every(name => !isHeld(path.join(volumePaths.locks(root), name)))
   const busyLayer = (id: LayerId): boolean => busy.layers.has(id) || sessions.some(prefix => id.startsWith(prefix))
 
   const parents = new Map<LayerId, LayerId | undefined | null>()
@@ -149,15 +154,15 @@ export async function look(parts: CheckParts): Promise<View> {
   const refer = (chainId: ChainId | undefined): void => {
     for (let next = chainId; next !== undefined && !referred.has(next); next = layers.get(next)?.parent) referred.add(next)
   }
-  for (const { chain } of images.values()) refer(chain?.at(-1))
+  // Each by itself: a record that has lost its parent must not cut off what is below.
+  for (const { chain } of images.values()) chain?.forEach(refer)
   for (const { parent } of containersLayers.values()) refer(parent)
-  for (const { record } of containers.values()) refer(record?.imageId === undefined ? undefined : images.get(record.imageId)?.chain?.at(-1))
   for (const id of [...inventory.images, ...build.layers, ...busy.chains, ...setAside.flatMap(item => item.layers), ...await parts.layers.referred()]) refer(id)
 
   const doubts = doubtsOf({ layers, containersLayers, images, containers, setAside, unreadable, driver: root.driverName })
   return {
     driverLayers, layers, containersLayers, images, names: names.known, namesDamage: names.damage, containers, snapshotLayers: inventory.layers, setAside, parents, referred,
-    ...doubts, unreadable, intents: after, busyLayer, busyPath: target => busy.paths.has(target), busyChain: id => busy.chains.has(id),
+    ...doubts, unreadable, intents: after, quiet, busyLayer, busyPath: target => busy.paths.has(target), busyChain: id => busy.chains.has(id),
     imagesOn: chainIds => [...images.values()].filter(({ chain }) => chain?.some(id => chainIds.has(id)) === true).map(nameOf),
   }
 }
@@ -216,10 +221,13 @@ function layerEntry(root: DataRoot, chainId: ChainId): LayerEntry {
 function rwEntry(root: DataRoot, name: string): RwEntry {
   const dir = path.join(layerDb.mounts(root), name)
   const [mountId, initId, parent] = ['mount-id', 'init-id', 'parent'].map(file => readText(path.join(dir, file)))
-  const rest = { name, dir, ids: [mountId, initId].filter(isLayerId), ...(isDigest(parent) ? { parent: parent as ChainId } : {}) }
+  // The two name each other: `<id>` and `<id>-init`.
+  const bases = new Set([mountId, initId].flatMap(id => /^([a-f0-9]{64})(-init)?$/.exec(id ?? '')?.[1] ?? []))
+  const rest = { name, dir, ids: [...bases].flatMap(id => [id, `${id}-init`]).filter(isLayerId), ...(isDigest(parent) ? { parent: parent as ChainId } : {}) }
   try {
     const files = readRwFiles(root, name)
-    return files === undefined ? { ...rest, damage: 'its mount-id file is missing' } : { ...rest, files }
+    if (files === undefined) return { ...rest, damage: 'its mount-id file is missing' }
+    return { ...rest, files, ids: files.initId === undefined ? [files.mountId] : [files.mountId, files.initId] }
   } catch (error) {
     if (!StorageError.is(error)) throw error
     return { ...rest, damage: error.message.replace(`container layer ${name}: `, '') }
@@ -277,7 +285,7 @@ function doubtsOf(found: Pick<View, 'layers' | 'containersLayers' | 'images' | '
   for (const { chainId, layer, cacheId } of found.layers.values()) if (layer === undefined && cacheId === undefined) ofDriver.push(`layer ${chainId} does not say which is its own`)
   for (const { name, damage, ids, parent } of found.containersLayers.values()) {
     if (damage === undefined) continue
-    if (ids.length < 2) ofDriver.push(`the record of container layer ${name} is damaged`)
+    if (ids.length === 0) ofDriver.push(`the record of container layer ${name} is damaged`)
     if (parent === undefined) ofLayers.push(`the record of container layer ${name} is damaged`)
   }
   for (const { id, record } of found.containers.values()) {

@@ -31,7 +31,11 @@ const groups: Readonly<Record<string, Group>> = {
       ls: { summary: 'List images', aliases: ['list'], load: () => import('./image/ls.ts') },
       inspect: { summary: 'Show all about images, as JSON', load: () => import('./image/inspect.ts') },
       efficiency: { summary: 'Show what images waste and share, and hold them against rules', load: () => import('./image/efficiency.ts') },
+      flatten: { summary: 'Write the tree that an image shows as one tar', load: () => import('./image/flatten.ts') },
+      squash: { summary: 'Make one layer of several', load: () => import('./image/squash.ts') },
+      rebase: { summary: 'Put an image\'s own layers on another base', load: () => import('./image/rebase.ts') },
       history: { summary: 'Show the steps that made an image', load: () => import('./image/history.ts') },
+      explore: { summary: 'Write an image as a page to look at', load: () => import('./image/explore.ts') },
       tag: { summary: 'Give an image another name', load: () => import('./image/tag.ts') },
       rm: { summary: 'Remove images', aliases: ['remove'], load: () => import('./image/rm.ts') },
     },
@@ -90,6 +94,7 @@ const groups: Readonly<Record<string, Group>> = {
 }
 
 const diff: Leaf = { summary: 'Compare images, containers, layers, archives or directories', load: () => import('./diff.ts') }
+const bench: Leaf = { summary: 'Measure storage drivers on this machine', load: () => import('./bench.ts') }
 const info: Leaf = { summary: 'Show the data root, its driver, and why this one', load: () => import('./info.ts') }
 
 /** Parse and run; every failure has been told to the session when it resolves. */
@@ -125,6 +130,7 @@ export async function program(session: Session, version: string, args: readonly 
   }
   root.hook('preSubcommand', defineLeaf)
   add(root, 'info', info)
+  add(root, 'bench', bench)
   add(root, 'diff', diff)
   for (const [name, { summary, commands }] of Object.entries(groups)) {
     const group = root.command(name).helpCommand(false).summary(summary).description(`${summary}.`).hook('preSubcommand', defineLeaf)

@@ -89,7 +89,7 @@ export class Session {
   }
 
   async #opening(): Promise<{ readonly options: OpenOptions; readonly open: (options: OpenOptions) => Promise<Storage> }> {
-    const { defaultRoot, open } = await import('../index.ts')
+    const [{ defaultRoot }, { open }] = await Promise.all([import('../storage.ts'), import('../open.ts')])
     const { driver, config, durability, storageOpt } = this.#options
     const root = this.#options.root ?? (process.env['LAYERSTACK_ROOT'] || (config === undefined ? defaultRoot() : undefined))
     const options = {

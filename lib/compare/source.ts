@@ -8,18 +8,19 @@ import { randomBytes } from 'node:crypto'
 import { writeLayer } from '../diff/index.ts'
 import type { FileRange } from '../diff/index.ts'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
-import { chainIdOf } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
 import { openArchive, readSmall } from '../images/archive.ts'
-import type { Archive, ArchiveLimits } from '../images/archive.ts'
-import { chainIdsOf } from '../images/config.ts'
+import type { Archive } from '../images/archive.ts'
+import type { ArchiveLimits } from '../tar/types.ts'
+import { chainIdsOf, decodeConfig, imageIdOf } from '../images/config.ts'
 import { planLoad } from '../images/docker-archive.ts'
 import { familiarString, parseReference, parsePlatform } from '../images/index.ts'
 import type { HistoryEntry, ImageConfig } from '../images/index.ts'
 import type { PlannedImage } from '../images/plan.ts'
 import type { Layer } from '../layers/types.ts'
 import type { Storage } from '../storage.ts'
-import { decompress } from '../tar/compression.ts'
+import { readFully } from '../images/tar-index.ts'
+import { decompress, detectCompression, MAGIC_BYTES } from '../tar/compression.ts'
 import { readEntries } from './entries.ts'
 import type { ImageSource, SourceKind, SourceLayer } from './types.ts'
 
@@ -128,7 +129,8 @@ interface LayerFacts extends Omit<SourceLayer, 'tar' | 'entries' | 'command'> {
   readonly command?: string
 }
 
-function layerOf(facts: LayerFacts, open: TarOf, limits: ArchiveLimits = {}): SourceLayer {
+/** A layer from what is known of it and how its tar is read. */
+export function layerOf(facts: LayerFacts, open: TarOf, limits: ArchiveLimits = {}): SourceLayer {
   async function* tar(options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<Buffer, void, undefined> {
     yield* open(options)
   }
@@ -292,17 +294,25 @@ function imageOfArchive(name: string, kind: SourceKind, archive: Archive, image:
       if (found === undefined) throw new StorageError('INVALID_ARCHIVE', `layer ${index} (${layer.diffId}) is missing in ${name}: there is no ${layer.path}`, { key: layer.diffId })
       return found
     }
-    return layerOf({ index, diffId: layer.diffId, chainId: chain[index] as ChainId, storedBytes: range().length, ...factsOf(steps[index]) },
+    const { fd, offset, length } = range()
+    const plain = detectCompression(head(fd, offset, length)) === 'none' ? { tarBytes: length } : {}
+    return layerOf({ index, diffId: layer.diffId, chainId: chain[index] as ChainId, storedBytes: length, ...plain, ...factsOf(steps[index]) },
       () => decompress(readRange(range())), limits)
   })
   return sourceOf({ name, kind, layers, references: references.map(familiarString), image: { imageId, config, configBytes }, close: () => archive.close() })
+}
+
+function head(fd: number, offset: number, length: number): Buffer {
+  const bytes = Buffer.alloc(Math.min(MAGIC_BYTES, length))
+  readFully(fd, bytes, offset)
+  return bytes
 }
 
 /** The whole file, whatever it is, as one layer. */
 function tarSource(file: string, archive: Archive): ImageSource {
   const whole = archive.whole?.()
   if (whole === undefined) throw new StorageError('INVALID_ARGUMENT', `${file} is a directory`, { path: file, hint: 'dir:PATH reads a directory as a tree of files' })
-  return sourceOf({ name: file, kind: 'tar', layers: [layerOf({ index: 0, storedBytes: whole.length }, () => readRange(whole))], close: () => archive.close() })
+  return sourceOf({ name: file, kind: 'tar', layers: [layerOf({ index: 0, storedBytes: whole.length, tarBytes: whole.length }, () => readRange(whole))], close: () => archive.close() })
 }
 
 /** A part of an open file, by position: the descriptor's own position is not touched, so several readers may share it. */
@@ -317,7 +327,21 @@ export async function* readRange({ fd, offset, length }: FileRange): AsyncGenera
   }
 }
 
-/** The chain id of a list of layers, where all have a diffID. */
-export function chainOf(layers: readonly SourceLayer[]): ChainId | undefined {
-  return layers.reduce<ChainId | undefined>((chain, { diffId }) => diffId === undefined ? undefined : chainIdOf(chain, diffId), undefined)
+/** What squashing and the like need of a source. @throws INVALID_ARGUMENT when it is no image */
+export function imageConfigOf({ name, config, imageId, layers }: ImageSource, what: string): { readonly config: ImageConfig; readonly imageId: Digest } {
+  if (config === undefined || imageId === undefined || layers.length === 0) {
+    throw new StorageError('INVALID_ARGUMENT', `cannot ${what} ${name}: it is not an image with layers`, { key: name })
+  }
+  return { config, imageId }
+}
+
+/** An image made here: a config, and layers that may be other sources'. */
+export function composedImage(parts: Pick<ImageSource, 'name' | 'layers' | 'references'> & { readonly configBytes: Buffer; readonly close?: () => void }): ImageSource {
+  const { name, layers, references, configBytes, close } = parts
+  const config = decodeConfig(configBytes)
+  const steps = stepsOf(config), chain = chainIdsOf(config.diffIds)
+  return sourceOf({
+    name, kind: 'image', references, image: { imageId: imageIdOf(configBytes), config, configBytes },
+    layers: layers.map((layer, index) => ({ ...layer, index, chainId: chain[index] as ChainId, ...factsOf(steps[index]) })), ...(close === undefined ? {} : { close }),
+  })
 }

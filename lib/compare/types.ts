@@ -60,6 +60,8 @@ export interface SourceLayer {
   readonly comment?: string
   /** Bytes that the layer takes in its archive, compressed or not; absent where it has none. */
   readonly storedBytes?: number
+  /** Bytes of the uncompressed tar, where they are known without reading it. */
+  readonly tarBytes?: number
   /** The layer's uncompressed tar. May be asked for again and again, one at a time or several. @throws INVALID_ARCHIVE, CORRUPT, … */
   tar(options?: { readonly signal?: AbortSignal }): AsyncGenerator<Buffer, void, undefined>
   /** Its entries in the archive's order, streamed. @throws INVALID_ARCHIVE, CORRUPT, ABORTED, … */

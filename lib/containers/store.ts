@@ -77,6 +77,7 @@ export class ContainerStore {
     if (!root.readOnly) ensureDir(this.#dir, 0o710)
     images.addUsers(async () => this.list().flatMap(({ id, imageId, running }) => imageId === undefined ? [] : [{ containerId: id, imageId, running }]))
     // Containers of every driver: what one of them refers to is in use, whoever asks.
+    layers.addUndo('anonymous-volume', name => this.#removeUnused(name))
     volumes.addReferences(() => this.#ids().flatMap(id => this.#volumesOf(id).map(volume => ({ volume, reference: id }))))
   }
 
@@ -226,16 +227,24 @@ export class ContainerStore {
     if (running) throw new StorageError('IN_USE', `cannot remove container ${ref}: it is running`, { op: 'remove', key: ref, hint: 'stop it with the engine that started it' })
     const { volumes = false, ...rest } = options
     const dir = path.join(this.#dir, id)
-    const used = volumes ? volumesOf(readMountPoints(dir)) : []
+    const anonymous = volumes ? volumesOf(readMountPoints(dir)).filter(name => this.#volumes.find(name)?.anonymous === true) : []
+    if (anonymous.length > 0) return await this.#layers.operation('remove', operation => this.#removeWithVolumes(ref, rest, anonymous, operation))
     if (options.force === true || this.#rw.mountCount(id) === 0) await releaseKept(dir, this.#volumes)
     await this.#rw.remove(id, {
       ...rest, record: dir, parentIsKept: async () => imageId !== undefined && await this.#imageIsThere(imageId),
     })
     this.#known.delete(id)
-    for (const name of used) if (this.#volumes.find(name)?.anonymous === true) await this.#removeUnused(name)
+  }
+
+  /** An operation of its own around it: a kill behind the container's end must not leave volumes that nobody will ever ask for. */
+  async #removeWithVolumes(ref: string, options: { readonly force?: boolean }, anonymous: readonly string[], operation: Operation): Promise<void> {
+    for (const name of anonymous) await operation.undo('anonymous-volume', name)
+    await this.remove(ref, options)
+    for (const name of anonymous) await this.#removeUnused(name)
   }
 
   async #removeUnused(volume: string): Promise<void> {
+    if (this.#volumes.find(volume)?.anonymous !== true) return
     try {
       await this.#volumes.remove(volume, { force: true })
     } catch (error) {

@@ -28,8 +28,8 @@ export interface CompareOptions {
    * of the directories above that have not been reported.
    */
   readonly onUnchangedLink?: (node: TreeNode, parents: readonly TreeNode[]) => void
-  /** Called for each directory that is looked into; what it throws ends the walk. */
-  readonly onDirectory?: () => void
+  /** Called for each directory that is looked into and each 256 KiB that are compared; what it throws ends the walk. */
+  readonly onStep?: () => void
   /**
    * For two complete trees, one a snapshot of the other: the names (a NUL behind each) outside which nothing differs, so that nothing else is looked
    * at. Inside a directory that is not its counterpart by inode number (made anew, or moved there), everything is.
@@ -79,7 +79,7 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
   }
 
   function* walk(u: TreeNode, l: TreeNode | undefined, wanted: Scope | undefined): Generator<TreeChange> {
-    options.onDirectory?.()
+    options.onStep?.()
     const held = ifThere(() => up.hold(u))
     if (held === undefined) return
     try {
@@ -103,7 +103,7 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
         if (b === undefined || b.st.isSocket()) {
           yield* flush()
           yield { kind: 'A', node: a }
-        } else if (isDirectory !== b.st.isDirectory() || ifThere(() => sameMetadata(a, b) && (!stacked && scope === undefined || sameContent(a, b))) !== true) {
+        } else if (isDirectory !== b.st.isDirectory() || ifThere(() => sameMetadata(a, b) && (!stacked && scope === undefined || sameContent(a, b, options.onStep))) !== true) {
           yield* flush()
           yield { kind: 'C', node: a }
         } else if (isDirectory) {
@@ -208,12 +208,12 @@ export function xattrsOf(node: TreeNode): Map<string, Buffer> {
 }
 
 /** Same size and time: a branch's own copy is read and compared, so that a rewrite with a restored time is seen. */
-function sameContent(a: TreeNode, b: TreeNode): boolean {
+function sameContent(a: TreeNode, b: TreeNode, onStep: (() => void) | undefined): boolean {
   if (!a.st.isFile() || a.st.size === 0n || a.layer !== 0 || a.dataPath !== a.path) return true
-  return filesEqual(a.dataPath, b.dataPath, Number(a.st.size))
+  return filesEqual(a.dataPath, b.dataPath, Number(a.st.size), onStep)
 }
 
-function filesEqual(a: string | Buffer, b: string | Buffer, sizeBytes: number): boolean {
+function filesEqual(a: string | Buffer, b: string | Buffer, sizeBytes: number, onStep: (() => void) | undefined): boolean {
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants
   const x = fs.openSync(a, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   try {
@@ -225,6 +225,7 @@ function filesEqual(a: string | Buffer, b: string | Buffer, sizeBytes: number): 
         if (n !== m || p.compare(q, 0, n, 0, n) !== 0) return false
         if (n === 0) return true
         at += n
+        onStep?.()
       }
       return true
     } finally {

@@ -15,7 +15,7 @@ import { nativeReason } from '../sys/native.ts'
 import { nodeTime, setTimes } from '../sys/files.ts'
 import { setXattr } from '../sys/xattr.ts'
 import type { JobContext } from '../sys/threads.ts'
-import { decompress, detectCompression } from '../tar/compression.ts'
+import { decompress, detectCompression, ratioLimit } from '../tar/compression.ts'
 import { cleanName } from '../tar/names.ts'
 import { TarParser } from '../tar/parser.ts'
 import { TarAssembler, TarSplitPacker, TarSplitReader } from '../tar/tar-split.ts'
@@ -132,7 +132,7 @@ export async function applyJob(args: ApplyArguments, context: JobContext): Promi
   }
   const raw = counted(source === undefined ? inputChunks(context) : rangeChunks(source, context, plain))
   // The first chunk is fetched outside the jail, as a decompressor may load a module for it.
-  const tar = plain ? undefined : decompress(raw)[Symbol.asyncIterator]()
+  const tar = plain ? undefined : decompress(raw, ratioLimit(args.limits?.expansionRatio))[Symbol.asyncIterator]()
   const first = tar === undefined ? undefined : await tar.next()
 
   return inPlace(args.dir, async place => {
@@ -267,7 +267,7 @@ export function changesJob(args: ChangesArguments, context: JobContext): Promise
   return reporting(`listing the changes of ${args.upper.layers[0]}`, () => {
     const out = new Batches(context)
     let count = 0
-    for (const change of compareTrees(args.upper, args.lower, { only: args.only, onDirectory: context.checkAborted })) {
+    for (const change of compareTrees(args.upper, args.lower, { only: args.only, onStep: context.checkAborted })) {
       count++
       out.add(Buffer.concat([Buffer.from(change.kind), printedPath(change.kind === 'D' ? change.name : change.node.name), Buffer.alloc(1)]))
     }

@@ -35,10 +35,10 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants
 const noBytes = Buffer.alloc(0)
 
 /** Write the changes from `lower` to `upper` (all of `upper` without a lower) to `emit`, whose buffers are valid during the call only. */
-export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}, onDirectory?: () => void): WriteSummary {
+export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}, onStep?: () => void): WriteSummary {
   const writer = new LayerWriter(emit, options.sparse ?? 'auto')
   const changes = compareTrees(upper, lower, {
-    only: options.only, onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents), ...(onDirectory === undefined ? {} : { onDirectory }),
+    only: options.only, onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents), ...(onStep === undefined ? {} : { onStep }),
   })
   for (const change of changes) {
     if (change.kind === 'D') writer.whiteout(change.name)

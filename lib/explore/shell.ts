@@ -7,7 +7,7 @@ import type { HistoryEntry } from '../images/index.ts'
 import type { EncodedImage } from './encode.ts'
 import { html, raw, shown } from './markup.ts'
 import type { Markup } from './markup.ts'
-import { commandText, counted, grouped, humanSize, percent } from './model/text.ts'
+import { commandText, counted, grouped, humanSize, moment, percent } from './model/text.ts'
 import { style } from './style.ts'
 
 export interface Shell {
@@ -69,7 +69,6 @@ function head(analysis: ImageAnalysis, { files }: EncodedImage, title: string): 
 <div class="wasted"><dt>Wasted</dt><dd>${humanSize(wastedBytes)}</dd></div>
 <div><dt>Efficiency</dt><dd>${percent(efficiency)}</dd>${bar([[efficiency, ''], [1 - efficiency, 'lost']])}</div>
 </dl>
-<button type="button" id="theme" hidden>Theme: auto</button>
 </header>`
 }
 
@@ -119,11 +118,17 @@ ${bar([[share * (1 - lost), ''], [share * lost, 'lost']])}
 <div class="more"><p class="command">${shownCommand(command)}</p>
 <dl class="facts-list">
 ${layer.diffId === undefined ? '' : html`<dt>diffID</dt><dd class="mono">${layer.diffId}</dd>`}
-${layer.created === undefined ? '' : html`<dt>Created</dt><dd>${shown(layer.created)}</dd>`}
+${layer.created === undefined ? '' : html`<dt>Created</dt><dd>${shown(createdText(layer.created))}</dd>`}
 <dt>Entries</dt><dd>${grouped(layer.entries)}</dd>
-${layer.storedBytes === undefined ? '' : html`<dt>In the archive</dt><dd>${humanSize(layer.storedBytes)}</dd>`}
+${layer.storedBytes === undefined ? '' : html`<dt>Archived</dt><dd>${humanSize(layer.storedBytes)}</dd>`}
 ${hiddenBytes === 0 ? '' : html`<dt>Hidden</dt><dd><span class="badge">${humanSize(hiddenBytes)}</span> of its files are replaced or removed by later layers</dd>`}
 </dl></div></li>`
+}
+
+/** To the minute; as it stands when it is no time. */
+function createdText(created: string): string {
+  const ms = Date.parse(created)
+  return Number.isNaN(ms) ? created : `${moment(ms / 1000)} UTC`
 }
 
 function counts({ added, modified, removed, unmodified }: AnalyzedLayer): Markup[] {
@@ -139,7 +144,7 @@ function shownCommand(command: string): Markup {
 
 function browser(analysis: ImageAnalysis): Markup {
   return html`<div class="browse">
-<div role="tablist" aria-label="Views"><button type="button" role="tab" id="files-tab" aria-controls="files" aria-selected="true">Files</button><button type="button" role="tab" id="waste-tab" aria-controls="waste" aria-selected="false" tabindex="-1">Waste</button></div>
+<div class="views"><div role="tablist" aria-label="Views"><button type="button" role="tab" id="files-tab" aria-controls="files" aria-selected="true">Files</button><button type="button" role="tab" id="waste-tab" aria-controls="waste" aria-selected="false" tabindex="-1">Waste <span>${humanSize(analysis.wastedBytes)}</span></button></div><button type="button" id="theme" hidden>Theme: auto</button></div>
 <section class="panel" id="files" role="tabpanel" aria-labelledby="files-tab">
 <noscript><p class="nothing">The files are shown by a script, and this browser runs none.</p></noscript>
 <div class="tools">

@@ -42,10 +42,9 @@ bdi { unicode-bidi: isolate }
 .figures dt { color: var(--muted); font-size: .75rem }
 .figures dd { font-size: 1.25rem; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums; letter-spacing: -.01em }
 .figures .wasted dd { color: var(--waste) }
-.figures svg { margin-top: .1875rem; width: 100% }
-#theme { align-self: flex-start; color: var(--muted) }
+.figures svg { margin-top: .1875rem }
 
-svg.bar { display: block; height: .25rem; border-radius: .125rem; background: var(--line); overflow: hidden }
+svg.bar { display: block; width: 100%; height: .25rem; border-radius: .125rem; background: var(--line); overflow: hidden }
 svg.bar rect { fill: var(--accent) }
 svg.bar .lost { fill: var(--waste) }
 
@@ -55,11 +54,11 @@ main { display: grid; grid-template-columns: minmax(15rem, 20rem) minmax(0, 1fr)
 .details { border-inline-start: 1px solid var(--line) }
 .layers h2, .details h2 { margin-bottom: .5rem }
 
-.stack li { position: relative }
+.stack li { position: relative; margin-bottom: .125rem }
 .stack label { display: grid; grid-template-columns: 1.75rem minmax(0, 1fr) auto; gap: .125rem .25rem; padding: .5rem .625rem .5rem .375rem; border-radius: .375rem; cursor: pointer; border: 1px solid transparent }
-.stack label:hover { background: var(--hover) }
+.stack li:not(:has(input:checked)) label:hover { background: var(--hover) }
 .stack input { position: absolute; opacity: 0; inset: .75rem auto auto .5rem; pointer-events: none }
-.stack input:checked + label { background: var(--chosen); box-shadow: inset .1875rem 0 var(--accent) }
+.stack li:has(input:checked) { background: var(--chosen); box-shadow: inset .1875rem 0 var(--accent); border-radius: .375rem }
 .stack input:focus-visible + label { outline: 2px solid var(--accent); outline-offset: 1px }
 .stack .index { color: var(--muted); text-align: end; padding-inline-end: .375rem; font-variant-numeric: tabular-nums; font-size: .8125rem; line-height: 1.45 }
 .stack .brief { display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; overflow-wrap: anywhere; line-height: 1.4; max-height: 2.8em }
@@ -73,11 +72,14 @@ main { display: grid; grid-template-columns: minmax(15rem, 20rem) minmax(0, 1fr)
 .facts-list { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: .125rem .75rem }
 .facts-list dt { color: var(--muted) }
 .facts-list dd { overflow-wrap: anywhere }
-.facts-list .mono { font-size: .75rem }
+.facts-list .mono { font-size: .6875rem; line-height: 1.4 }
 
 .browse { display: grid; grid-template-rows: auto minmax(0, 1fr); min-height: 0; min-width: 0 }
-[role=tablist] { display: flex; gap: .25rem; padding: .5rem 1rem 0; border-bottom: 1px solid var(--line) }
+.views { display: flex; align-items: flex-start; justify-content: space-between; gap: .5rem; padding: .5rem 1rem 0; border-bottom: 1px solid var(--line) }
+[role=tablist] { display: flex; gap: .25rem }
+#theme { color: var(--muted); font-size: .75rem; border-color: transparent }
 [role=tab] { border: 0; border-radius: .375rem .375rem 0 0; padding: .375rem .75rem .5rem; color: var(--muted) }
+[role=tab] span { font-weight: 400; color: var(--waste); padding-inline-start: .25rem }
 [role=tab][aria-selected=true] { color: var(--ink); font-weight: 600; box-shadow: inset 0 -2px var(--accent) }
 .panel { min-height: 0; display: grid }
 #files { grid-template-rows: auto auto minmax(0, 1fr) auto }
@@ -110,7 +112,7 @@ kbd { font: inherit; font-family: var(--mono); font-size: .6875rem; border: 1px 
 .row[aria-selected=true] { background: var(--chosen) }
 #tree:focus-visible .row[aria-selected=true] { outline: 2px solid var(--accent); outline-offset: -2px }
 .mark { display: inline-grid; place-items: center; width: 1.125rem; height: 1.125rem; font: 700 .8125rem/1 var(--mono); justify-self: center; flex: none }
-.mark.added { color: var(--paper); background: var(--added); border-radius: .1875rem }
+.mark.added { color: var(--added); background: color-mix(in srgb, var(--added) 20%, transparent); border-radius: .1875rem }
 .mark.modified { color: var(--modified); border: 1.5px solid currentColor; border-radius: 50% }
 .mark.removed { color: var(--removed); border: 1.5px dashed currentColor; border-radius: .1875rem }
 .mark.unmodified { color: var(--muted) }
@@ -121,16 +123,18 @@ kbd { font: inherit; font-family: var(--mono); font-size: .6875rem; border: 1px 
 .row .twist::before { content: ""; border: .25rem solid transparent; border-inline-start: .375rem solid currentColor; margin-inline-start: .25rem; border-inline-end: 0 }
 .row[aria-expanded=true] .twist::before { transform: rotate(90deg) }
 .row .twist.leaf::before { content: none }
-.row .label { white-space: pre; flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis; min-width: 3rem }
+.row .label { white-space: pre; flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis }
 .row.directory .label { font-weight: 600 }
 .row.removed .label { text-decoration: line-through; color: var(--muted) }
-.row .target { color: var(--muted); flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis; padding-inline-start: .5rem; white-space: pre }
-.row .inner { color: var(--muted); font: .75rem/1 var(--mono); padding-inline-start: .625rem }
+.row .target { color: var(--muted); flex: 0 6 auto; overflow: hidden; text-overflow: ellipsis; padding-inline-start: .5rem; white-space: pre }
+.row .inner { color: var(--muted); font: .75rem/1 var(--mono); padding-inline-start: .75rem; display: flex; gap: .5rem }
 .row .copies { color: var(--waste); border: 1px solid currentColor; border-radius: .5rem; font-size: .6875rem; line-height: 1; padding: .0625rem .3125rem; margin-inline-start: .5rem }
 .row mark, .waste mark { background: var(--found); color: inherit; border-radius: .125rem }
 .row .sizebar { height: .375rem; border-radius: .1875rem; direction: rtl; overflow: visible }
 .row .sizebar i { display: block; height: 100%; background: var(--bar); border-radius: inherit; min-width: 1px }
-.row .size { text-align: end; font-variant-numeric: tabular-nums }
+.row .size { text-align: end; font-variant-numeric: tabular-nums; font-size: .8125rem }
+.row .size.none { color: var(--muted) }
+.inner .plus { color: var(--added) } .inner .wave { color: var(--modified) } .inner .minus { color: var(--removed) }
 .row .mode, .row .owner { font-family: var(--mono); font-size: .75rem; color: var(--muted) }
 .row .time { font-variant-numeric: tabular-nums; color: var(--muted); font-size: .8125rem }
 .row.removed .size { text-decoration: line-through; color: var(--muted) }
@@ -144,7 +148,9 @@ th button { border: 0; padding: 0; font-weight: inherit; min-height: 1.5rem }
 th[aria-sort=ascending] button::after { content: " ↑" }
 th[aria-sort=descending] button::after { content: " ↓" }
 td { border-bottom: 1px solid var(--line); padding: .25rem .75rem .25rem 0; vertical-align: baseline }
-th.number, td.number { text-align: end }
+th.number, td.number { text-align: end; width: 1%; padding-inline-end: 1.25rem }
+td:last-child, th:last-child { width: 1%; padding-inline-end: 0 }
+.paper-only { display: none }
 td .bytes { color: var(--waste); font-weight: 600 }
 
 .details .path { overflow-wrap: anywhere; font-weight: 600; margin-bottom: .625rem; outline: none }
@@ -161,8 +167,9 @@ td .bytes { color: var(--waste); font-weight: 600 }
 .badge { color: var(--waste); font-weight: 600 }
 .largest li { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .75rem; padding: .0625rem 0 }
 
-@container (max-width: 50rem) { .heads, .row { grid-template-columns: 1.75rem minmax(0, 1fr) 4.75rem 6rem 8.25rem } .c-bar, .c-owner { display: none } .heads span:nth-child(4) { text-align: end } }
-@container (max-width: 34rem) { .heads, .row { grid-template-columns: 1.5rem minmax(0, 1fr) 4.5rem; column-gap: .375rem; padding-inline: .25rem .75rem } .c-mode, .c-time { display: none } .row .inner { display: none } }
+@container (max-width: 53rem) { .heads, .row { grid-template-columns: 1.75rem minmax(0, 1fr) 3.5rem 4.75rem 6rem 8.25rem } .c-owner { display: none } }
+@container (max-width: 47rem) { .heads, .row { grid-template-columns: 1.75rem minmax(0, 1fr) 3.5rem 4.75rem 8.25rem } .c-mode { display: none } }
+@container (max-width: 34rem) { .heads, .row { grid-template-columns: 1.5rem minmax(0, 1fr) 4.5rem; column-gap: .375rem; padding-inline: .25rem .75rem } .c-bar, .c-time { display: none } .row .inner { display: none } }
 @media (max-width: 75rem) {
   main { grid-template-columns: minmax(13rem, 17rem) minmax(0, 1fr); grid-template-rows: minmax(0, 1fr) minmax(8rem, 34%) }
   .layers { grid-row: 1 / 3 }
@@ -182,7 +189,7 @@ td .bytes { color: var(--waste); font-weight: 600 }
 }
 @media (prefers-reduced-motion: no-preference) { .row .twist::before { transition: transform .08s } }
 @media (forced-colors: active) {
-  .row[aria-selected=true], .stack input:checked + label, .segments input:checked + span, .chips button[aria-pressed=true] { outline: 2px solid Highlight; outline-offset: -2px }
+  .row[aria-selected=true], .stack li:has(input:checked), .segments input:checked + span, .chips button[aria-pressed=true] { outline: 2px solid Highlight; outline-offset: -2px }
   .mark.added { border: 2px solid currentColor }
 }
 @media print {
@@ -192,12 +199,13 @@ td .bytes { color: var(--waste); font-weight: 600 }
   body, main, .browse, .panel { display: block; height: auto }
   .layers { border: 0; padding: .75rem 0; overflow: visible }
   .top { padding-inline: 0 }
-  .skip, #theme, #files, .details, [role=tablist], #waste-more, .stack input, .stack .brief { display: none !important }
+  .skip, .views, #files, .details, #waste-more, .stack input, .stack .brief { display: none !important }
   #waste, #waste[hidden] { display: block !important; overflow: visible; padding: .75rem 0 }
   #waste h2 { display: block }
   .stack { max-height: none; overflow: visible }
-  .stack li { break-inside: avoid }
-  .stack label { padding: .25rem 0; background: none !important; box-shadow: none !important; grid-template-columns: 1.75rem 6rem minmax(0, 1fr) }
+  .stack li { break-inside: avoid; background: none !important; box-shadow: none !important }
+  .paper-only { display: block }
+  .stack label { padding: .25rem 0; grid-template-columns: 1.75rem 6rem minmax(0, 1fr) }
   .stack .counts { grid-column: 3; grid-row: 1 }
   .stack .step { padding-inline-start: 2rem; white-space: normal; overflow-wrap: anywhere }
   .more { display: block; padding: 0 0 .5rem 2rem }

@@ -69,6 +69,22 @@ function temporaryName(target: string, dir = path.dirname(target)): string {
   return path.join(dir, `${temporaryPrefix}${path.basename(target).slice(0, 64)}-${randomBytes(8).toString('hex')}`)
 }
 
+/**
+ * Write a file in its place: for one that nobody looks for before something else is there, and that is removed with it. Whoever kills the writer leaves no name
+ * that has to be found. An older one goes first.
+ */
+export async function writeInPlace(target: string, bytes: Uint8Array | string, options: Pick<AtomicWriteOptions, 'mode' | 'sync'> = {}): Promise<void> {
+  const { mode = 0o644, sync = true } = options
+  fs.rmSync(target, { force: true })
+  const fd = writeNew(target, bytes, mode)
+  try {
+    if (sync) await fdatasync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+  if (sync) await syncDirectory(path.dirname(target))
+}
+
 /** Make a file that must not exist yet, and leave it open. A failed write removes it. */
 export function writeNew(target: string, bytes: Uint8Array | string, mode: number): number {
   const fd = fs.openSync(target, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW, mode)

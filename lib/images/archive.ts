@@ -10,21 +10,14 @@ import { hexOf } from '../ids.ts'
 import type { Digest } from '../ids.ts'
 import { ownState } from '../layers/data-root.ts'
 import type { DataRoot, Operation } from '../layers/types.ts'
-import { decompress, detectCompression, MAGIC_BYTES } from '../tar/compression.ts'
+import { decompress, detectCompression, MAGIC_BYTES, ratioLimit } from '../tar/compression.ts'
+import { exceeded } from '../tar/parser.ts'
+import type { ArchiveLimits } from '../tar/types.ts'
 import { indexTar, readFully } from './tar-index.ts'
 import type { TarIndex } from './tar-index.ts'
 
 /** Where an archive comes from: a path, an open descriptor (not closed), or a stream. */
 export type ArchiveSource = string | number | AsyncIterable<Uint8Array>
-
-export interface ArchiveLimits {
-  /** Bytes of one manifest, index or config. Default 8 MiB. */
-  readonly jsonBytes?: number
-  /** Entries of the outer archive. Default 1,000,000. */
-  readonly entries?: number
-  /** Bytes that a stream or a compressed archive may take on disk while it is loaded. Default: no limit. */
-  readonly spoolBytes?: number
-}
 
 export interface Archive {
   /** What messages call it. */
@@ -45,7 +38,7 @@ export function readSmall(archive: Archive, name: string, limits: ArchiveLimits)
   const range = archive.find(name)
   if (range === undefined) return undefined
   const most = limits.jsonBytes ?? 8 * 1024 * 1024
-  if (range.length > most) throw new StorageError('LIMIT_EXCEEDED', `${name} in ${archive.name} has ${range.length} bytes, and ${most} are allowed`)
+  if (range.length > most) throw exceeded('jsonBytes', `${name} in ${archive.name} has ${range.length} bytes, and ${most} are allowed`)
   const bytes = Buffer.alloc(range.length)
   readFully(range.fd, bytes, range.offset)
   return bytes
@@ -207,7 +200,7 @@ async function spooled(name: string, source: AsyncIterable<Uint8Array>, { spoolT
   const fd = fs.openSync(file, 'wx+', 0o600)
   try {
     let sizeBytes = 0
-    for await (const chunk of decompress(source, limits.spoolBytes === undefined ? {} : { maxBytes: limits.spoolBytes })) {
+    for await (const chunk of decompress(source, { ...ratioLimit(limits.expansionRatio), ...(limits.spoolBytes === undefined ? {} : { maxBytes: limits.spoolBytes }) })) {
       if (signal?.aborted) throw new StorageError('ABORTED', `reading ${name}: aborted`)
       await writeAll(fd, chunk)
       sizeBytes += chunk.length

@@ -3,7 +3,7 @@
 import { StorageError } from '../errors.ts'
 import { isDigest } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
-import type { DataRoot, Layer, LayerStore } from '../layers/types.ts'
+import type { DataRoot, Layer, LayerStore, Operation } from '../layers/types.ts'
 import { chainIdsOf, decodeConfig } from './config.ts'
 import { ImageDb } from './image-db.ts'
 import { goTime } from './json.ts'
@@ -12,6 +12,9 @@ import type { Reference } from './reference.ts'
 import { Repositories } from './repositories.ts'
 import type { RepositoryNames } from './repositories.ts'
 import type { ImageRecord, ImageStoreOptions, ImageUser, UserSource } from './types.ts'
+
+/** Kinds of notes in intents: an image that is being made or removed, and one that is removed in spite of its containers. */
+export const undoImage = 'image', undoForced = 'image-forced'
 
 export class ImageContext {
   readonly root: DataRoot
@@ -29,6 +32,8 @@ export class ImageContext {
     this.layerMetadata = options.layerMetadata
     this.db = new ImageDb(options.root)
     this.repositories = new Repositories(options.root)
+    options.layers.addUndo(undoImage, id => this.undoImage(id, true))
+    options.layers.addUndo(undoForced, id => this.undoImage(id, false))
   }
 
   mustWrite(op: string): void {
@@ -110,6 +115,21 @@ export class ImageContext {
       else found.push(...await users)
     }
     return found.filter(user => user.imageId === imageId).sort((a, b) => Number(b.running) - Number(a.running))
+  }
+
+  /** Say that an image is about to be made: a kill before it has its names takes it back. The caller holds the lock. */
+  async making(operation: Operation, id: Digest): Promise<void> {
+    // One that is there is somebody else's, with names or without.
+    if (!this.db.has(id)) await operation.undo(undoImage, id)
+  }
+
+  /** Take away an image that an operation left without a name, unless something has come to need it. */
+  async undoImage(id: string, spareUsed: boolean): Promise<void> {
+    await this.layers.locked(async () => {
+      if (!isDigest(id) || !this.db.has(id) || this.repositories.read().of(id).length > 0 || this.db.children(id).length > 0) return
+      if (spareUsed && (await this.usersOf(id)).length > 0) return
+      await this.db.delete(id)
+    })
   }
 
   /** Note the moment of the last naming, as dockerd does. The caller holds the lock. */

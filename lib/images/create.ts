@@ -21,6 +21,7 @@ export async function createImage(context: ImageContext, configBytes: Uint8Array
       throw new StorageError('NOT_FOUND', `failed to get layer ${top}: layer does not exist`, { key: top })
     }
     if (parent !== undefined && !context.db.has(parent)) throw noSuchImage(parent)
+    await context.making(operation, id)
     const isNew = await context.db.write(id, configBytes)
     try {
       if (parent !== undefined && parent !== id) await context.db.setMetadata(id, 'parent', parent)

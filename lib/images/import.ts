@@ -16,7 +16,7 @@ import type { ImportOptions } from './types.ts'
 
 export async function importRootFs(context: ImageContext, source: string | number | AsyncIterable<Uint8Array>, options: ImportOptions): Promise<Digest> {
   context.mustWrite('import images')
-  const { message = 'Imported from -', changes = [], onProgress, signal } = options
+  const { message = 'Imported from -', changes = [], limits, onProgress, signal } = options
   // What the caller got wrong is told before a long tar is read.
   const runtime = runtimeConfig(applyChanges({}, changes))
   const reference = options.reference === undefined ? undefined : familiarString(parseTarget(options.reference))
@@ -27,7 +27,7 @@ export async function importRootFs(context: ImageContext, source: string | numbe
       const label = typeof source === 'string' ? source : 'the root file system'
       const from = opened ?? (typeof source === 'number' ? source : undefined)
       const layerSource = from === undefined ? { stream: source as AsyncIterable<Uint8Array> } : sourceOf(from)
-      const [layer] = await context.layers.register(operation, [{ source: layerSource, label, ...(onProgress === undefined ? {} : { onProgress }) }])
+      const [layer] = await context.layers.register(operation, [{ source: layerSource, label, ...(limits === undefined ? {} : { limits }), ...(onProgress === undefined ? {} : { onProgress }) }])
       if (layer?.tarBytes === 0) throw new StorageError('INVALID_ARCHIVE', `cannot import ${label}: it is empty`, { hint: 'what wrote it may have failed' })
       const created = goTime(options.created ?? new Date())
       const config = encodeConfig({

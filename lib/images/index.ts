@@ -1,6 +1,6 @@
 // Images and their names: Docker's image store on disk, and image archives in and out.
 
-export type { ArchiveLimits, ArchiveSource } from './archive.ts'
+export type { ArchiveSource } from './archive.ts'
 export { applyChanges } from './changes.ts'
 export { chainIdsOf, decodeConfig, encodeConfig, imageIdOf, runtimeConfig } from './config.ts'
 export type { HistoryEntry, ImageConfig } from './config.ts'

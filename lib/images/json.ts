@@ -99,10 +99,27 @@ export class Fields {
   }
 }
 
-/** Parse bytes as UTF-8 JSON. @throws `code` with `what` in the message */
+/** Arrays and objects in each other. JSON.parse needs no stack, but whoever writes or walks the value does, from about 5,000 on; Go refuses 10,000. */
+const deepestJson = 1000
+
+function isTooDeep(text: string): boolean {
+  let depth = 0, inString = false
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code === 0x22) inString = !inString
+    else if (inString) { if (code === 0x5c) i++ } // a backslash takes the next character with it
+    else if (code === 0x5b || code === 0x7b) { if (++depth > deepestJson) return true }
+    else if (code === 0x5d || code === 0x7d) depth--
+  }
+  return false
+}
+
+/** Parse bytes as UTF-8 JSON. Of two equal keys the last counts, as in Go. @throws `code` with `what` in the message */
 export function parseJson(bytes: Uint8Array | string, what: string, code: Code = 'INVALID_ARCHIVE'): unknown {
+  const text = typeof bytes === 'string' ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
+  if (isTooDeep(text)) throw new StorageError(code, `${what}: it is nested more than ${deepestJson} deep`)
   try {
-    return JSON.parse(typeof bytes === 'string' ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'))
+    return JSON.parse(text)
   } catch (error) {
     throw new StorageError(code, `${what}: not JSON: ${(error as Error).message}`, {}, { cause: error })
   }

@@ -4,6 +4,7 @@
 import { StorageError } from '../errors.ts'
 import type { ChainId, Digest } from '../ids.ts'
 import type { LayerToRegister, Operation, RegisteredLayer } from '../layers/types.ts'
+import type { ArchiveLimits, TarLimits } from '../tar/types.ts'
 import { checkBlobSize, openArchive, temporaryFile } from './archive.ts'
 import type { Archive, ArchiveSource } from './archive.ts'
 import { chainIdsOf, decodeConfig } from './config.ts'
@@ -18,7 +19,8 @@ import type { LoadedImage, LoadOptions, LoadProgress, RenamedImage } from './typ
 
 export async function loadArchive(context: ImageContext, source: ArchiveSource, options: LoadOptions): Promise<LoadedImage[]> {
   context.mustWrite('load images')
-  const { platform, name, limits = {} } = options
+  const { platform, name } = options
+  const limits: ArchiveLimits = { ...context.root.limits, ...options.limits }
   if (name !== undefined) parseReference(name)
   const planOptions = { limits, ...(platform === undefined ? {} : { platform: parsePlatform(platform) }), ...(name === undefined ? {} : { name }) }
   const report = options.quiet === true ? undefined : options.onProgress
@@ -31,11 +33,11 @@ export async function loadArchive(context: ImageContext, source: ArchiveSource, 
       archive.closeFiles()
       const loaded: { image: PlannedImage; layers: RegisteredLayer[] }[] = []
       for (const image of images) {
-        const layers = await registerImage(context, operation, archive, image, report)
+        const layers = await registerImage(context, operation, archive, image, limits.layer, report)
         report?.({ phase: 'image', imageId: image.imageId, references: image.references.map(familiarString) })
         loaded.push({ image, layers })
       }
-      const renamed = await publish(context, images)
+      const renamed = await publish(context, operation, images)
       await noteBlobs(context, loaded.flatMap(({ layers }) => layers))
       return loaded.map(({ image, layers }) => ({
         imageId: image.imageId, references: image.references.map(familiarString), renamed: renamed.get(image) ?? [], layers,
@@ -48,13 +50,13 @@ export async function loadArchive(context: ImageContext, source: ArchiveSource, 
 }
 
 async function registerImage(
-  context: ImageContext, operation: Operation, archive: Archive, image: PlannedImage, report: ((progress: LoadProgress) => void) | undefined,
+  context: ImageContext, operation: Operation, archive: Archive, image: PlannedImage, limits: TarLimits | undefined, report: ((progress: LoadProgress) => void) | undefined,
 ): Promise<RegisteredLayer[]> {
   const chain = chainIdsOf(image.config.diffIds)
   const layers: LayerToRegister[] = []
   for (const [i, layer] of image.layers.entries()) layers.push(await layerToRegister(context, archive, layer, i, chain[i] as ChainId, report))
   try {
-    return await context.layers.register(operation, layers)
+    return await context.layers.register(operation, limits === undefined ? layers : layers.map(layer => ({ ...layer, limits })))
   } finally {
     archive.closeFiles()
   }
@@ -87,11 +89,14 @@ async function* failing(error: () => Error): AsyncGenerator<Uint8Array> {
 }
 
 /** Make images and names visible. A failure takes back what this call has made. */
-async function publish(context: ImageContext, images: readonly PlannedImage[]): Promise<Map<PlannedImage, RenamedImage[]>> {
+async function publish(context: ImageContext, operation: Operation, images: readonly PlannedImage[]): Promise<Map<PlannedImage, RenamedImage[]>> {
   return await context.layers.locked(async () => {
     const made: Digest[] = []
     try {
-      for (const { imageId, configBytes } of images) if (await context.db.write(imageId, configBytes)) made.push(imageId)
+      for (const { imageId, configBytes } of images) {
+        await context.making(operation, imageId)
+        if (await context.db.write(imageId, configBytes)) made.push(imageId)
+      }
       for (const { imageId, references, parent } of images) {
         if (references.length > 0) await context.touch(imageId)
         if (parent !== undefined && context.db.has(parent)) await linkParent(context, imageId, parent)

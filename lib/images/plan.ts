@@ -3,7 +3,7 @@
 
 import { StorageError } from '../errors.ts'
 import type { Digest } from '../ids.ts'
-import type { ArchiveLimits } from './archive.ts'
+import type { ArchiveLimits } from '../tar/types.ts'
 import type { ImageConfig } from './config.ts'
 import { platformString } from './platform.ts'
 import type { Platform } from './platform.ts'

@@ -5,7 +5,7 @@ import { hexOf } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
 import type { Operation } from '../layers/types.ts'
 import { chainIdsOf, decodeConfig } from './config.ts'
-import { noSuchImage } from './context.ts'
+import { noSuchImage, undoForced, undoImage } from './context.ts'
 import type { ImageContext } from './context.ts'
 import { familiarString, fullName, parseReference, storedForm, tagNameOnly } from './reference.ts'
 import type { Reference } from './reference.ts'
@@ -24,7 +24,7 @@ export async function removeImage(context: ImageContext, text: string, options: 
   const { force = false, noPrune = false } = options
   return await context.layers.operation('remove-image', async operation => {
     const items: RemovedItem[] = []
-    const remover = new Remover(context, operation, items)
+    const remover = new Remover(context, operation, items, noPrune)
     // One image after the other, each under the lock, and its layers after it: Docker's order, and the lock is never held for a deletion of trees.
     let gone = await context.layers.locked(() => remover.remove(text, force))
     while (gone !== undefined) {
@@ -47,8 +47,10 @@ class Remover {
   readonly #context: ImageContext
   readonly #operation: Operation
   readonly #items: RemovedItem[]
+  readonly #noPrune: boolean
 
-  constructor(context: ImageContext, operation: Operation, items: RemovedItem[]) {
+  constructor(context: ImageContext, operation: Operation, items: RemovedItem[], noPrune: boolean) {
+    this.#noPrune = noPrune
     this.#context = context
     this.#operation = operation
     this.#items = items
@@ -62,8 +64,9 @@ class Remover {
       if (isSingle(references)) {
         const conflict = this.#conflict(imageId, users, { force, ignoreNames: true })
         if (conflict !== undefined) throw conflictError(imageId, conflict)
+        await this.#announce(imageId, force)
         await this.#untag(references)
-      }
+      } else await this.#announce(imageId, force)
       return await this.#delete(imageId, users, { force, quiet: false })
     }
     const [user] = users
@@ -72,6 +75,7 @@ class Remover {
         + `${user.containerId.slice(0, 12)} is using its referenced image ${short(imageId)}`, { key: text, hint: 'remove the container first, or force' })
     }
     const ref = storedForm(parseReference(text))
+    await this.#announce(imageId, force)
     await this.#untag([ref])
     let rest = this.#names().of(imageId)
     if (ref.digest === undefined && !rest.some(other => other.digest === undefined && fullName(other) === fullName(ref))) {
@@ -86,6 +90,21 @@ class Remover {
   async prune(imageId: Digest): Promise<Gone | undefined> {
     if (!this.#context.db.has(imageId)) return undefined
     return await this.#delete(imageId, await this.#context.usersOf(imageId), { force: false, quiet: true })
+  }
+
+  /**
+   * Before anything is changed: a crash on the way must leave neither an image that has lost its names, nor layers that no image names (moby never finds
+   * those again). What keeps its names, or is needed, stays whatever is announced.
+   */
+  async #announce(imageId: Digest, force: boolean): Promise<void> {
+    for (let next: Digest | undefined = imageId; next !== undefined && this.#context.db.has(next); next = this.#noPrune ? undefined : this.#context.db.parent(next)) {
+      await this.#operation.undo(force && next === imageId ? undoForced : undoImage, next, this.#topOf(next))
+    }
+  }
+
+  #topOf(imageId: Digest): ChainId | undefined {
+    const bytes = this.#context.db.readUnchecked(imageId)
+    return bytes === undefined ? undefined : topLayer(bytes)
   }
 
   #names(): RepositoryNames {
@@ -117,11 +136,8 @@ class Remover {
       if (quiet && (!dangling || conflict.used)) return undefined
       throw conflictError(imageId, conflict)
     }
-    const parent = db.parent(imageId), bytes = db.readUnchecked(imageId)
-    const top = bytes === undefined ? undefined : topLayer(bytes)
+    const parent = db.parent(imageId), top = this.#topOf(imageId)
     await this.#untag(this.#names().of(imageId))
-    // A crash after the next line must not leave layers that no image names (moby never finds those again).
-    if (top !== undefined) await this.#operation.letGo(top)
     await db.delete(imageId)
     this.#items.push({ deleted: imageId })
     return { parent, top }

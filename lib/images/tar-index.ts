@@ -6,8 +6,10 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { StorageError } from '../errors.ts'
 import { BLOCK, checksumMatches, decodeHeader, isZeroBlock, sizeOf, typeflagOf } from '../tar/header.ts'
 import { cleanName } from '../tar/names.ts'
+import { exceeded } from '../tar/parser.ts'
 import { applyPax, parsePax } from '../tar/pax.ts'
 import type { PaxRecords } from '../tar/pax.ts'
+import { paxSparseVersion } from '../tar/sparse.ts'
 import type { EntryType } from '../tar/types.ts'
 
 export interface IndexLimits {
@@ -15,6 +17,8 @@ export interface IndexLimits {
   readonly entries?: number
   /** Bytes of one PAX header or long name. Default 1 MiB. */
   readonly extendedHeaderBytes?: number
+  /** Bytes of all names together. Default 128 MiB. */
+  readonly indexBytes?: number
 }
 
 interface Entry {
@@ -83,10 +87,10 @@ function invalid(what: string): StorageError {
 
 /** Index the tar in `fd`, which has `sizeBytes` bytes. @throws INVALID_ARCHIVE, LIMIT_EXCEEDED, ABORTED */
 export async function indexTar(fd: number, sizeBytes: number, limits: IndexLimits = {}, signal?: AbortSignal): Promise<TarIndex> {
-  const { entries: mostEntries = 1_000_000, extendedHeaderBytes = 1024 * 1024 } = limits
+  const { entries: mostEntries = 1_000_000, extendedHeaderBytes = 1024 * 1024, indexBytes = 128 * 1024 * 1024 } = limits
   const entries = new Map<string, Entry>()
   const block = Buffer.alloc(BLOCK), view = new DataView(block.buffer, block.byteOffset, BLOCK)
-  let at = 0, count = 0
+  let at = 0, count = 0, nameBytes = 0
   let longName: Buffer | undefined, longLink: Buffer | undefined, records: PaxRecords | undefined
   let blocks = 0
   while (at < sizeBytes) {
@@ -103,7 +107,7 @@ export async function indexTar(fd: number, sizeBytes: number, limits: IndexLimit
     if (flag === LONG_NAME || flag === LONG_LINK || flag === PAX || flag === PAX_GLOBAL) {
       const length = sizeOf(block, 0)
       if (length > extendedHeaderBytes) {
-        throw new StorageError('LIMIT_EXCEEDED', `an extended header of ${length} bytes is larger than ${extendedHeaderBytes} bytes`)
+        throw exceeded('extendedHeaderBytes', `an extended header of ${length} bytes is larger than ${extendedHeaderBytes} bytes`)
       }
       const body = Buffer.alloc(length)
       readFully(fd, body, at)
@@ -123,10 +127,15 @@ export async function indexTar(fd: number, sizeBytes: number, limits: IndexLimit
       readFully(fd, block, at)
       at += BLOCK
     }
-    const sparse = flag === OLD_SPARSE || records !== undefined && [...records.keys()].some(key => key.startsWith('GNU.sparse.'))
-    header.name = records?.get('GNU.sparse.name') ?? header.name
+    // Only where the records are of a sparse format that the parser knows as well: a name that one of them believes and the other does not would hide a file.
+    const paxSparse = records !== undefined && paxSparseVersion(records) !== undefined
+    const sparse = flag === OLD_SPARSE || paxSparse
+    const sparseName = paxSparse && flag !== OLD_SPARSE ? records?.get('GNU.sparse.name') : undefined
+    if (sparseName !== undefined && sparseName.length > 0) header.name = sparseName
     longName = longLink = records = undefined
-    if (++count > mostEntries) throw new StorageError('LIMIT_EXCEEDED', `the archive has more than ${mostEntries} entries`)
+    if (++count > mostEntries) throw exceeded('entries', `the archive has more than ${mostEntries} entries`)
+    nameBytes += header.name.length + header.linkname.length
+    if (nameBytes > indexBytes) throw exceeded('indexBytes', `the names in the archive have more than ${indexBytes} bytes`)
     const isFile = header.type === 'file' && !(flag === 0 && header.name.at(-1) === 0x2f)
     const length = isFile ? header.sizeBytes : 0
     const missing = length - (sizeBytes - at)

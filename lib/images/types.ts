@@ -3,7 +3,8 @@
 import type { StorageError } from '../errors.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
 import type { DataRoot, LayerStore, Operation, RegisteredLayer } from '../layers/types.ts'
-import type { ArchiveLimits, ArchiveSource } from './archive.ts'
+import type { ArchiveLimits, TarLimits } from '../tar/types.ts'
+import type { ArchiveSource } from './archive.ts'
 import type { ImageConfig } from './config.ts'
 
 export interface ImageStoreOptions {
@@ -48,6 +49,7 @@ export interface LoadOptions {
   readonly platform?: string
   /** Repository for OCI images that are named by a tag alone (`org.opencontainers.image.ref.name` = `1.0`). Default: they stay without a name. */
   readonly name?: string
+  /** What is accepted of the archive. Default: what the storage was opened with. */
   readonly limits?: ArchiveLimits
 }
 
@@ -89,6 +91,8 @@ export interface ImportOptions {
   readonly platform?: string
   /** When the image was made. Default: now. */
   readonly created?: Date
+  /** What is accepted of the tar. Default: what the storage was opened with. */
+  readonly limits?: TarLimits
   readonly signal?: AbortSignal
   /** Bytes of the source taken so far. */
   readonly onProgress?: (bytes: number) => void

@@ -5,9 +5,10 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno, StorageError } from '../errors.ts'
+import { isLayerId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
 import { unlinkIfThere } from '../sys/files.ts'
-import { isAlive, lock, processIdentity } from '../sys/lock.ts'
+import { isAlive, isLocked, lock, processIdentity } from '../sys/lock.ts'
 
 export interface Holders {
   /** The boot in which the holds were taken (/proc/sys/kernel/random/boot_id). */
@@ -73,6 +74,21 @@ export class MountCounts {
       if (total(next) === 0) whenLast()
       return next
     })
+  }
+
+  /** Run `whenNone` if nobody holds the layer, and forget the dead. */
+  async settle(id: LayerId, whenNone: () => void): Promise<void> {
+    await this.#change(id, holders => {
+      if (total(holders) === 0) whenNone()
+      return holders
+    })
+  }
+
+  /** Layers of which there is a count or a lock: of holders, of the dead, or of a change under way, which is passed over. */
+  noted(): LayerId[] {
+    // Beside them lie mount points, called `ID.mnt`.
+    const ids = new Set(fs.readdirSync(this.#dir).map(name => name.replace(/\.(lock|new)$/, '')).filter(isLayerId).filter(name => !name.endsWith('.mnt')))
+    return [...ids].filter(id => !isLocked(path.join(this.#dir, `${id}.lock`)))
   }
 
   /** Forget all holds, running `work` first; used to unmount by force and while a layer is removed. */

@@ -12,7 +12,7 @@ import { planSeeds, seedLayer } from '../diff/seed.ts'
 import type { SeedEntry, SeedPlan } from '../diff/seed.ts'
 import type { WriteOptions } from '../diff/write-layer.ts'
 import type { Change, Driver, LayerContent, Mount, Usage } from '../driver.ts'
-import { StorageError } from '../errors.ts'
+import { isErrno, StorageError } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
 import { randomId } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
@@ -226,6 +226,26 @@ export class RwLayers {
     if (this.#driver.keepsMountpoints === true) return
     // On recent kernels the rmdir also takes the mount out of other mount namespaces (moby#36047), the cure for EBUSY.
     fs.rmdirSync(target)
+  }
+
+  /**
+   * End the holds of processes that were killed, and with the last one the mount. One that is busy (somebody stands in it) stays until its container is removed.
+   * Called when the store is opened; costs a directory listing when nothing is mounted.
+   */
+  async recover(): Promise<void> {
+    const noted = this.#counts.noted().filter(id => this.#counts.count(id) === 0)
+    if (noted.length === 0) return
+    const files = new Map(this.names().flatMap(name => {
+      const found = this.find(name)
+      return found === undefined ? [] : [[found.mountId, found] as const]
+    }))
+    for (const id of noted) {
+      try {
+        await this.#counts.settle(id, () => this.#takeDown(files.get(id) ?? { mountId: id }))
+      } catch (error) {
+        if (!isErrno(error, 'EBUSY', 'EPERM')) throw error
+      }
+    }
   }
 
   // ---- what changed ----------------------------------------------------------------------------------------------------------

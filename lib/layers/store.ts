@@ -58,9 +58,9 @@ export class RunningOperation implements Operation {
     this.intent.note('freed', [chainId])
   }
 
-  async undo(kind: string, value: string): Promise<void> {
+  async undo(kind: string, value: string, letGo?: ChainId): Promise<void> {
     if (!/^[a-z-]+$/.test(kind) || value === '' || value.includes('\n')) throw new TypeError(`cannot note ${JSON.stringify(value)} as ${JSON.stringify(kind)}`)
-    this.intent.note('undo', [`${kind} ${value}`])
+    this.intent.noteAll([['undo', `${kind} ${value}`], ...letGo === undefined ? [] : [['freed', letGo] as const]])
   }
 }
 

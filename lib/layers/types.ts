@@ -2,6 +2,7 @@
 
 import type { FileRange } from '../diff/index.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
+import type { ArchiveLimits, TarLimits } from '../tar/types.ts'
 
 /** One registered layer, as layerdb has it. */
 export interface Layer {
@@ -30,6 +31,8 @@ export interface LayerToRegister extends StageRequest {
   readonly blobDigest?: Digest
   /** What messages call it. */
   readonly label?: string
+  /** What is accepted of its tar. Default: what the data root was opened with. */
+  readonly limits?: TarLimits
 }
 
 export interface RegisteredLayer extends Layer {
@@ -59,9 +62,9 @@ export interface Operation {
   letGo(chainId: ChainId): Promise<void>
   /**
    * Say, before it is done, what a store above the layers is about to make or remove: unless the operation succeeds, whatever comes to pass, the handler that
-   * `addUndo` has for this kind is given the value. Neither holds a newline.
+   * `addUndo` has for this kind is given the value. Neither holds a newline. `letGo`: as the method of that name, in the same write.
    */
-  undo(kind: string, value: string): Promise<void>
+  undo(kind: string, value: string, letGo?: ChainId): Promise<void>
 }
 
 /** Undo, or finish, what an operation that failed or was killed has left of `value`, if anything. May be called twice, and when nothing was done. */
@@ -109,6 +112,8 @@ export interface DataRoot {
    * layers' data is not. `none`: nothing is synced.
    */
   readonly durability: Durability
+  /** What is accepted from archives. Default: the defaults of ArchiveLimits. */
+  readonly limits?: ArchiveLimits
 }
 
 export type Durability = 'full' | 'metadata' | 'none'

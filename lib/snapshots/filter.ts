@@ -1,8 +1,8 @@
 // containerd's filter language (filters/parser.go): selectors joined by commas must all match, of several filters one. Parses and matches;
 // knows the fields of a snapshot and nothing else.
 
-import { boundedTest } from '../bounded-regexp.ts'
 import { StorageError } from '../errors.ts'
+import { boundedTest } from '../sys/bounded-regexp.ts'
 import type { SnapshotInfo } from './types.ts'
 
 export type SnapshotFilter = (info: SnapshotInfo) => boolean

@@ -39,8 +39,10 @@ export interface DecompressOptions {
   readonly compression?: Compression
   /** Give up with LIMIT_EXCEEDED once more bytes than this come out. Default: no limit. */
   readonly maxBytes?: number
-  /** Give up with LIMIT_EXCEEDED once more than this many bytes come out for each that went in (after the first MiB). Default: no limit. */
+  /** Give up with LIMIT_EXCEEDED once more than this many bytes come out for each that went in. Default: no limit. */
   readonly maxRatio?: number
+  /** Bytes that may come out before the ratio counts. Default 1 MiB. */
+  readonly ratioFrom?: number
   /** Told once, before the first bytes, what was found. */
   readonly onDetect?: (compression: Compression) => void
 }
@@ -54,7 +56,7 @@ type Source = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
  * LIMIT_EXCEEDED, PREREQUISITE_MISSING when an optional package is absent.
  */
 export async function* decompress(source: Source, options: DecompressOptions = {}): AsyncGenerator<Buffer, void, undefined> {
-  const { maxBytes = Infinity, maxRatio = Infinity } = options
+  const { maxBytes = Infinity, maxRatio = Infinity, ratioFrom = 1024 * 1024 } = options
   const counted = { bytes: 0 }
   const input = count(source, counted)
   const head = await peek(input, options.compression === undefined ? MAGIC_BYTES : 0)
@@ -65,14 +67,19 @@ export async function* decompress(source: Source, options: DecompressOptions = {
   for await (const chunk of decoder(compression, whole)) {
     if (chunk.length === 0) continue
     size += chunk.length
-    if (size > maxBytes) throw tooLarge(`the uncompressed data is larger than ${maxBytes} bytes`)
-    if (size > 1024 * 1024 && size > maxRatio * counted.bytes) throw tooLarge(`the ${compression} data expands more than ${maxRatio} times`)
+    if (size > maxBytes) throw tooLarge('spoolBytes', `the uncompressed data is larger than ${maxBytes} bytes`)
+    if (size > ratioFrom && size > maxRatio * counted.bytes) throw tooLarge('expansionRatio', `the ${compression} data expands more than ${maxRatio} times`)
     yield chunk
   }
 }
 
-function tooLarge(what: string): StorageError {
-  return new StorageError('LIMIT_EXCEEDED', what, { hint: 'raise the limit only for data that you trust' })
+/** How the limit of `TarLimits` is given to `decompress`. */
+export function ratioLimit(expansionRatio = 2000): DecompressOptions {
+  return { maxRatio: expansionRatio, ratioFrom: 1024 ** 3 }
+}
+
+function tooLarge(limit: string, what: string): StorageError {
+  return new StorageError('LIMIT_EXCEEDED', what, { hint: `raise the limit ${limit} only for data that you trust` })
 }
 
 async function* count(source: Source, counted: { bytes: number }): AsyncGenerator<Buffer, void, undefined> {

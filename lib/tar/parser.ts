@@ -43,6 +43,7 @@ export class TarParser {
   readonly #maxExtended: number
   readonly #maxEntries: number
   readonly #maxContent: number
+  readonly #maxName: number
   #state: State = state.header
   #entries = 0
   #content = 0
@@ -77,7 +78,8 @@ export class TarParser {
     this.#sink = sink
     this.#maxExtended = limits.extendedHeaderBytes ?? 1024 * 1024
     this.#maxEntries = limits.entries ?? 10_000_000
-    this.#maxContent = limits.contentBytes ?? Infinity
+    this.#maxContent = limits.contentBytes ?? 16 * 1024 ** 4
+    this.#maxName = limits.nameBytes ?? 65_536
   }
 
   /** Parse the next bytes of the archive. Nothing of `chunk` is kept: it may be read into again. */
@@ -208,9 +210,11 @@ export class TarParser {
   }
 
   #startEntry(header: TarHeader, storedBytes: number, next: number): void {
-    if (++this.#entries > this.#maxEntries) throw exceeded(`the archive has more than ${this.#maxEntries} entries`)
+    if (++this.#entries > this.#maxEntries) throw exceeded('entries', `the archive has more than ${this.#maxEntries} entries`)
     this.#content += header.sizeBytes
-    if (this.#content > this.#maxContent) throw exceeded(`the content of the archive is larger than ${this.#maxContent} bytes`)
+    if (this.#content > this.#maxContent) throw exceeded('contentBytes', `the content of the archive is larger than ${this.#maxContent} bytes`)
+    const longest = Math.max(header.name.length, header.linkname.length)
+    if (longest > this.#maxName) throw exceeded('nameBytes', `a name of ${longest} bytes is longer than ${this.#maxName} bytes`)
     this.#flushRaw(next)
     this.#sink.entry(header)
     this.#padding = padOf(storedBytes)
@@ -260,7 +264,7 @@ export class TarParser {
   }
 
   #startMeta(flag: number, sizeBytes: number): void {
-    if (sizeBytes > this.#maxExtended) throw exceeded(`an extended header of ${sizeBytes} bytes is larger than ${this.#maxExtended} bytes`)
+    if (sizeBytes > this.#maxExtended) throw exceeded('extendedHeaderBytes', `an extended header of ${sizeBytes} bytes is larger than ${this.#maxExtended} bytes`)
     this.#metaFlag = flag
     this.#meta = []
     this.#remaining = sizeBytes
@@ -346,7 +350,7 @@ export class TarParser {
 
   /** Maps count as extended headers: an endless one would fill the memory (Go: CVE-2025-58183). */
   #countMapBlock(): void {
-    if (++this.#mapBlocks * BLOCK > this.#maxExtended) throw exceeded(`a sparse map is larger than ${this.#maxExtended} bytes`)
+    if (++this.#mapBlocks * BLOCK > this.#maxExtended) throw exceeded('extendedHeaderBytes', `a sparse map is larger than ${this.#maxExtended} bytes`)
   }
 
   #startSparse(next: number): void {
@@ -363,6 +367,7 @@ function invalid(what: string): StorageError {
   return new StorageError('INVALID_ARCHIVE', `invalid tar header: ${what}`, { hint: 'the archive is damaged, or it is not a tar archive' })
 }
 
-function exceeded(what: string): StorageError {
-  return new StorageError('LIMIT_EXCEEDED', what, { hint: 'raise the limit only for an archive that you trust' })
+/** The limit is named as in TarLimits. */
+export function exceeded(limit: string, what: string): StorageError {
+  return new StorageError('LIMIT_EXCEEDED', what, { hint: `raise the limit ${limit} only for an archive that you trust` })
 }

@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import type { Readable } from 'node:stream'
 import { asStorageError } from '../errors.ts'
-import { decompress } from './compression.ts'
+import { decompress, ratioLimit } from './compression.ts'
 import { TarParser } from './parser.ts'
 import type { TarHeader, TarLimits, TarSink } from './types.ts'
 
@@ -81,7 +81,7 @@ class Events implements TarSink {
   #padding = 0
 
   constructor(source: AsyncIterable<Uint8Array>, limits: TarLimits | undefined) {
-    this.#chunks = decompress(source)
+    this.#chunks = decompress(source, ratioLimit(limits?.expansionRatio))
     this.#parser = new TarParser(this, limits)
   }
 

@@ -51,12 +51,35 @@ export interface TarSink {
   endOfArchive?(): void
 }
 
-/** What a parser accepts before it gives up with LIMIT_EXCEEDED; all have defaults. */
+/** What is accepted of one tar before it is refused with LIMIT_EXCEEDED; the hint names the limit. All have defaults, none of which a layer of an honest image reaches. */
 export interface TarLimits {
-  /** Bytes of one PAX header or GNU long name. Default 1 MiB, as Go's archive/tar. */
+  /** Bytes of one PAX header, GNU long name or sparse map. Default 1 MiB, as Go's archive/tar. */
   readonly extendedHeaderBytes?: number
   /** Entries in one archive. Default 10,000,000. */
   readonly entries?: number
-  /** Bytes of content in one archive, holes counted. Default: none. */
+  /** Bytes of content in one archive, holes counted. Default 16 TiB, as much as the largest file of ext4. */
   readonly contentBytes?: number
+  /** Bytes of a name, or of the target of a link. Default 65,536; what is applied is limited to 4,095 by the kernel. */
+  readonly nameBytes?: number
+  /**
+   * Uncompressed bytes for each compressed one, counted once a GiB has come out. Default 2,000: gzip reaches 1,032 with nothing but zeros; bzip2, xz and zstd can
+   * make a thousand times more of a few bytes.
+   */
+  readonly expansionRatio?: number
+}
+
+/** What is accepted of an image archive before it is refused with LIMIT_EXCEEDED; the hint names the limit. */
+export interface ArchiveLimits {
+  /** Bytes of one manifest, index or config. Default 8 MiB. */
+  readonly jsonBytes?: number
+  /** Entries of the outer archive. Default 1,000,000. */
+  readonly entries?: number
+  /** Bytes of all names in the outer archive together, which are held in memory. Default 128 MiB. */
+  readonly indexBytes?: number
+  /** Bytes that a stream or a compressed archive may take on disk while it is loaded. Default: no limit. */
+  readonly spoolBytes?: number
+  /** As in TarLimits, of the outer archive. Default 2,000. */
+  readonly expansionRatio?: number
+  /** Of each layer. */
+  readonly layer?: TarLimits
 }

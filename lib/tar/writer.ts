@@ -74,7 +74,7 @@ export class TarWriter {
       records.set('GNU.sparse.minor', Buffer.from('0'))
       records.set('GNU.sparse.realsize', Buffer.from(String(sizeBytes)))
       // libarchive refuses a record that is not UTF-8; without this one every reader takes the name from the header.
-      if (isUtf8(header.name)) {
+      if (header.name.length > 0 && isUtf8(header.name)) {
         records.set('GNU.sparse.name', header.name)
         name = inDirectory(header.name, 'GNUSparseFile.0')
         if (name.length > NAME_BYTES) name = name.subarray(0, NAME_BYTES)

@@ -35,6 +35,8 @@ export interface VolumeDriver {
   unmount(name: string, options?: HoldOptions): Promise<void>
   /** How many hold it. */
   mountCount(name: string): number
+  /** Remove what a killed process half made of the volume whose name has this key (fileKey); its lock is held. */
+  clear?(key: string): Promise<void>
   /** Undo what crashed processes left. Called when a store is opened for writing. */
   recover?(): Promise<void>
 }

@@ -1,7 +1,7 @@
 // The filters of `docker volume ls` and `docker volume prune`. Source: moby volume/service (filtersToBy, withPrune), api/types/filters. Pure.
 
-import { boundedTest } from '../bounded-regexp.ts'
 import { StorageError } from '../errors.ts'
+import { boundedTest } from '../sys/bounded-regexp.ts'
 import type { Volume } from './volume.ts'
 
 /** Filter → values; values of one filter are alternatives, but all labels must match. */

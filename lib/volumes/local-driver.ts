@@ -209,6 +209,14 @@ export class LocalVolumeDriver implements VolumeDriver {
     return fs.existsSync(file) || fs.existsSync(`${file}.lock`)
   }
 
+  /** What a killed creation or removal left: a folder without `_data`, which holds nothing. */
+  async clear(key: string): Promise<void> {
+    for (const name of names(volumePaths.dir(this.#root))) {
+      const dir = path.join(volumePaths.dir(this.#root), name)
+      if (fileKey(name) === key && fs.lstatSync(dir).isDirectory() && !fs.existsSync(path.join(dir, '_data'))) await removeTree(dir)
+    }
+  }
+
   async recover(): Promise<void> {
     // Only mounts that we have a count of: those of a stopped dockerd, whose containers may live on, are not ours to end.
     const all = this.list().map(volume => volume.name)

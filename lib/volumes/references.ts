@@ -78,6 +78,14 @@ export class VolumeReferences {
     fs.rmSync(this.#folder(volume), { recursive: true, force: true })
   }
 
+  /** What a killed process left half written in a folder, and the folder when nothing is in it. The volume's lock is held. */
+  tidy(folder: string): void {
+    const dir = path.join(this.#dir, folder)
+    const names = list(dir)
+    for (const name of names) if (name.startsWith('.')) fs.rmSync(path.join(dir, name), { force: true })
+    if (fs.existsSync(dir) && names.every(name => name.startsWith('.'))) fs.rmdirSync(dir)
+  }
+
   /** All references, but those of the dead. */
   all(): ReferenceFile[] {
     return list(this.#dir).flatMap(folder => this.#files(path.join(this.#dir, folder))).filter(isValid)

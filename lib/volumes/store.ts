@@ -348,7 +348,7 @@ export class VolumeStore {
     const { signal, onProgress } = options
     return await this.#restore('import', name, options, async target => {
       fs.mkdirSync(target, { mode: 0o755 })
-      await applyLayer(source, target, { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) })
+      await applyLayer(source, target, { ...(this.#root.limits?.layer === undefined ? {} : { limits: this.#root.limits.layer }), ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) })
     })
   }
 
@@ -411,12 +411,29 @@ export class VolumeStore {
   // ---- after a crash ---------------------------------------------------------------------------------------------------------
 
   /** Undo what crashed processes left: mounts without users, half-removed volumes, anonymous volumes of containers that never came to be. */
+  /** A lock file that nobody holds says which volume a killed process was at: what it half made there goes. */
+  async #clearInterrupted(): Promise<void> {
+    for (const key of fs.readdirSync(volumePaths.locks(this.#root))) {
+      // Without native calls the lock's own file lies beside it, and goes with it.
+      if (!/^[a-f0-9]{64}$/.test(key)) continue
+      const held = tryLock(path.join(volumePaths.locks(this.#root), key))
+      if (held === undefined) continue
+      try {
+        const named = [...this.#database.all().keys()].filter(name => fileKey(name) === key && this.#findDriver(name) === undefined)
+        await this.#database.delete(...named)
+        for (const driver of this.#drivers.values()) await driver.clear?.(key)
+        this.#references.tidy(key)
+      } finally {
+        held.releaseAndUnlink()
+      }
+    }
+  }
+
   async recover(): Promise<void> {
     for (const driver of this.#drivers.values()) await driver.recover?.()
     for (const { name, mountpoint } of this.#drivers.get('local')?.list() ?? []) if (hasUnfinishedFill(mountpoint)) await this.#finishAbandoned(name, mountpoint)
     recoverPins(this.#root)
-    // Lock files of the killed; who holds one keeps it.
-    for (const name of fs.readdirSync(volumePaths.locks(this.#root))) tryLock(path.join(volumePaths.locks(this.#root), name))?.releaseAndUnlink()
+    await this.#clearInterrupted()
     for (const { volume, reference, madeVolume } of this.#references.dead()) {
       await this.#locked('recover', volume, async () => {
         this.#references.remove(volume, reference)

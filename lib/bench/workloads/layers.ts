@@ -101,7 +101,7 @@ const diffBase: Workload = {
 const commit: Workload = {
   name: 'commit', title: 'Commit a container', group: 'layers',
   what: 'As docker create, commit and rmi do it: a container on an image of 2,000 files, a hundred of them changed; an image is made of it with all hashes, metadata and syncs, and removed again.',
-  measures: [millis('create', 'create the container'), millis('commit', 'commit'), millis('remove', 'remove the image')],
+  measures: [millis('commit', 'commit'), millis('create', 'create the container'), millis('remove', 'remove the image')],
   parameters: () => [0],
   async run(visit) {
     const { stage } = visit

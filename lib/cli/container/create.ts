@@ -47,7 +47,7 @@ export function define(command: Command, session: Session): void {
 
 /** As docker's command line: relative sources become absolute, and a bare target is a VOLUME of the container's own config. */
 async function mountsOf(options: Options): Promise<{ readonly anonymous: readonly string[]; readonly mounts: ContainerMountOptions }> {
-  const { parseMountFlag, resolveVolumeFlag, splitVolumeFlag } = await import('../../index.ts')
+  const { parseMountFlag, resolveVolumeFlag, splitVolumeFlag } = await import('../../volumes/index.ts')
   const anonymous: string[] = [], binds: string[] = []
   for (const text of options.volume ?? []) {
     const { source, target } = splitVolumeFlag(text)

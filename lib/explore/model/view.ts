@@ -22,6 +22,8 @@ export interface View {
   /** The version whose metadata is shown (for a removed path the one that went), or -1. */
   readonly version: Int32Array
   readonly directory: Uint8Array
+  /** 1 for a directory that shows something in it. */
+  readonly filled: Uint8Array
   /** Bytes of the file, or of all files below that are not removed. */
   readonly size: Float64Array
   /** By mark, how many paths below and at the node have it. */
@@ -56,8 +58,9 @@ export function viewOf(model: Model, choice: Choice): View {
 }
 
 /** Backwards, so that all below a path is known before the path. Adds to `size` and `shown` of directories as it goes. */
-function sums(model: Model, shown: Uint8Array, mark: Uint8Array, directory: Uint8Array, size: Float64Array): Pick<View, 'marks' | 'totals' | 'present'> {
+function sums(model: Model, shown: Uint8Array, mark: Uint8Array, directory: Uint8Array, size: Float64Array): Pick<View, 'filled' | 'marks' | 'totals' | 'present'> {
   const marks = [ADDED, MODIFIED, REMOVED].map(() => new Uint32Array(model.count)), totals = [0, 0, 0, 0, 0]
+  const filled = new Uint8Array(model.count)
   let present = 0
   for (let i = model.count - 1; i > 0; i--) {
     const above = model.parent[i]!, own = mark[i]!
@@ -70,10 +73,9 @@ function sums(model: Model, shown: Uint8Array, mark: Uint8Array, directory: Uint
     if (isChange(own)) marks[own]![i]!++
     for (const column of marks) column[above]! += column[i]!
     // What the layer holds hangs in directories that it may not name.
-    shown[above] = 1
-    directory[above] = 1
+    shown[above] = filled[above] = directory[above] = 1
   }
-  return { marks, totals, present }
+  return { filled, marks, totals, present }
 }
 
 export type Sort = 'name' | 'size'
@@ -116,7 +118,7 @@ export function rowsOf(model: Model, view: View, options: RowOptions): Rows {
     if (counts !== undefined && !level.all && below === 0 && counts[node + 1] === counts[node]) continue
     const row = length++
     nodes[row] = node
-    const open = view.directory[node] === 1 && (below > 0 ? options.closed?.[node] !== 1 : options.open[node] === 1)
+    const open = view.filled[node] === 1 && (below > 0 ? options.closed?.[node] !== 1 : options.open[node] === 1)
     if (!open) continue
     opened[row] = 1
     stack.push({ children: childrenOf(model, view, node + 1, end, options.sort), at: 0, all: below === 0 })

@@ -1,6 +1,6 @@
 // One row of the tree, for eyes and for screen readers. Draws what it is given; decides nothing.
 
-import { DIRECTORY, LINK, MODIFIED, nameOf, NO_ENTRY, REMOVED, SYMLINK, ADDED, UNMODIFIED, FIFO, CHAR, BLOCK } from '../model/model.ts'
+import { ADDED, BLOCK, CHAR, DIRECTORY, FIFO, FILE, LINK, MODIFIED, nameOf, NO_ENTRY, REMOVED, SYMLINK, UNMODIFIED } from '../model/model.ts'
 import type { Model } from '../model/model.ts'
 import { counted, grouped, humanSize, modeText, moment, plain } from '../model/text.ts'
 import type { View } from '../model/view.ts'
@@ -39,35 +39,36 @@ export function buildRow({ model, view, node, open, place, of, find }: RowToBuil
   const version = view.version[node]!, mark = view.mark[node]!, directory = view.directory[node] === 1
   const type = version < 0 ? NO_ENTRY : versions.type[version]!
   const name = nameOf(model, node), level = model.depth[node]!, copies = model.copies.get(node)
-  const inside = directory && mark !== REMOVED ? insideText(view, node) : ''
+  const inside = directory && mark !== REMOVED ? insideElements(view, node) : []
   const row = element('div', `row${directory ? ' directory' : ''}${mark === REMOVED ? ' removed' : ''}`)
   row.setAttribute('role', 'treeitem')
   row.setAttribute('aria-level', String(level))
   row.setAttribute('aria-posinset', String(place))
   row.setAttribute('aria-setsize', String(of))
-  if (directory) row.setAttribute('aria-expanded', String(open))
+  const filled = view.filled[node] === 1
+  if (filled) row.setAttribute('aria-expanded', String(open))
 
   const label = element('span', 'label', nameElement(name, find?.(name)), ...(directory ? ['/'] : []))
   label.title = plain(name)
-  const nameCell = element('span', 'name', element('span', directory ? 'twist' : 'twist leaf'), label)
+  const nameCell = element('span', 'name', element('span', filled ? 'twist' : 'twist leaf'), label)
   nameCell.style.paddingInlineStart = `${Math.min(level - 1, deepest)}rem`
   const link = version < 0 ? 0 : versions.link[version]!
   if (link > 0 && type !== CHAR && type !== BLOCK) nameCell.append(element('span', 'target', type === LINK ? '⇒ ' : '→ ', nameElement(model.links[link - 1]!)))
   if (copies !== undefined) nameCell.append(element('span', 'copies', `×${copies}`))
-  if (inside !== '') nameCell.append(element('span', 'inner', inside))
+  if (inside.length > 0) nameCell.append(element('span', 'inner', ...inside))
 
   const share = barShare(model, view, node)
   const fill = element('i', '')
   fill.style.width = `${share * 100}%`
   const described = version >= 0 && type !== NO_ENTRY
   row.append(
-    markElement(mark, inside !== ''), nameCell, element('span', 'sizebar c-bar', ...(share > 0 ? [fill] : [])),
-    element('span', 'size', directory || type <= LINK ? sizeText(view.size[node]!, type) : ''),
+    markElement(mark, inside.length > 0), nameCell, element('span', 'sizebar c-bar', ...(share > 0 ? [fill] : [])),
+    element('span', view.size[node] === 0 ? 'size none' : 'size', directory || type === FILE ? humanSize(view.size[node]!) : ''),
     element('span', 'mode c-mode', described ? modeText(typeLetters[type] ?? '-', versions.mode[version]!) : ''),
     element('span', 'owner c-owner', described ? model.owners[versions.owner[version]!]! : ''),
     element('span', 'time c-time', described ? moment(versions.seconds[version]!) : ''))
   const words = [
-    plain(name), directory ? 'directory' : typeWords[type], directory || type === 0 ? humanSize(view.size[node]!) : '', mark === UNTOUCHED ? '' : markTexts[mark]![2],
+    plain(name), directory ? 'directory' : typeWords[type], directory || type === FILE ? humanSize(view.size[node]!) : '', mark === UNTOUCHED ? '' : markTexts[mark]![2],
     directory && mark !== REMOVED ? insideWords(view, node) : '', copies === undefined ? '' : `stored ${copies} times`,
   ]
   row.setAttribute('aria-label', words.filter(word => word !== undefined && word !== '').join(', '))
@@ -82,18 +83,17 @@ export function markElement(mark: number, inside = false): HTMLElement {
   return made
 }
 
-function sizeText(bytes: number, type: number): string {
-  return type === LINK ? '' : humanSize(bytes)
-}
-
 /** Changes below the directory, itself aside. */
 function below(view: View, node: number, mark: number): number {
   return view.marks[mark]![node]! - (view.mark[node] === mark ? 1 : 0)
 }
 
-function insideText(view: View, node: number): string {
-  return [ADDED, MODIFIED, REMOVED].map(mark => [markTexts[mark]![0], below(view, node, mark)] as const)
-    .filter(([, count]) => count > 0).map(([sign, count]) => `${sign}${grouped(count)}`).join(' ')
+function insideElements(view: View, node: number): HTMLElement[] {
+  const classes: Readonly<Record<number, string>> = { [ADDED]: 'plus', [MODIFIED]: 'wave', [REMOVED]: 'minus' }
+  return [ADDED, MODIFIED, REMOVED].flatMap(mark => {
+    const count = below(view, node, mark)
+    return count === 0 ? [] : [element('span', classes[mark] ?? '', `${markTexts[mark]![0]}${grouped(count)}`)]
+  })
 }
 
 function insideWords(view: View, node: number): string {

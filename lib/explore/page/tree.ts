@@ -16,7 +16,7 @@ export interface TreeEvents {
   /** Open all directories beside this one. */
   openBeside(node: number): void
   choose(node: number): void
-  /** Enter on what is no directory: the reader wants the details. */
+  /** Enter on what cannot be opened: the reader wants the details. */
   enter(node: number): void
 }
 
@@ -168,7 +168,7 @@ export class Tree {
     const { nodes, opened } = this.#rows
     const at = this.#active, node = nodes[at]!
     const page = Math.max(1, Math.floor(this.#box.clientHeight / this.#rowPx) - 1)
-    const directory = this.#view?.directory[node] === 1
+    const filled = this.#view?.filled[node] === 1
     switch (key) {
       case 'ArrowDown': this.#activate(Math.min(at + 1, nodes.length - 1)); return true
       case 'ArrowUp': this.#activate(Math.max(at - 1, 0)); return true
@@ -177,15 +177,15 @@ export class Tree {
       case 'Home': this.#activate(0); return true
       case 'End': this.#activate(nodes.length - 1); return true
       case 'ArrowRight':
-        if (directory && opened[at] === 0) this.#events.toggle(node, true)
-        else if (directory && nodes[at + 1] !== undefined && this.#model.parent[nodes[at + 1]!] === node) this.#activate(at + 1)
+        if (filled && opened[at] === 0) this.#events.toggle(node, true)
+        else if (filled && nodes[at + 1] !== undefined) this.#activate(at + 1)
         return true
       case 'ArrowLeft':
-        if (directory && opened[at] === 1) this.#events.toggle(node, false)
+        if (filled && opened[at] === 1) this.#events.toggle(node, false)
         else if (this.#model.parent[node]! > 0) this.choose(this.#model.parent[node]!)
         return true
       case 'Enter':
-        if (directory) this.#events.toggle(node, opened[at] === 0)
+        if (filled) this.#events.toggle(node, opened[at] === 0)
         else this.#events.enter(node)
         return true
       case '*': this.#events.openBeside(node); return true
@@ -233,6 +233,6 @@ export class Tree {
 
   #toggle(row: number): void {
     const node = this.#rows.nodes[row]!
-    if (this.#view?.directory[node] === 1) this.#events.toggle(node, this.#rows.opened[row] === 0)
+    if (this.#view?.filled[node] === 1) this.#events.toggle(node, this.#rows.opened[row] === 0)
   }
 }

@@ -2,7 +2,7 @@
 
 import { pathOf } from '../model/model.ts'
 import type { Model, WastedRow } from '../model/model.ts'
-import { grouped, humanSize } from '../model/text.ts'
+import { counted, grouped, humanSize } from '../model/text.ts'
 import { button, element, nameElement } from './elements.ts'
 
 type Column = 'path' | 'count' | 'size' | 'layers'
@@ -46,7 +46,7 @@ export class Waste {
     const body = rows.slice(0, this.#limit).map(row => element('tr', '',
       element('td', 'number', element('span', 'bytes', humanSize(row.sizeBytes))), element('td', 'number', grouped(row.count)),
       element('td', '', button('link path', nameElement(pathOf(this.#model, row.node)), () => this.#reveal(row.node))),
-      element('td', 'number', row.layers.map(layer => layer + 1).join(', '))))
+      element('td', '', row.layers.map(layer => layer + 1).join(', '))))
     const table = element('table', 'waste', element('caption', 'unseen', 'Paths that more than one layer stores'), element('thead', '', head), element('tbody', '', ...body))
     this.#box.replaceChildren(table)
     if (rows.length > this.#limit) {
@@ -57,7 +57,7 @@ export class Waste {
       })
       const line = element('p', 'muted', more)
       line.id = 'waste-more'
-      this.#box.append(line)
+      this.#box.append(line, element('p', 'muted paper-only', `And ${counted(rest, 'more path')}.`))
     }
     if (focus !== undefined) this.#box.querySelector<HTMLElement>(`th[data-column=${focus}] button`)?.focus()
   }

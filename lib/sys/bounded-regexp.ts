@@ -2,7 +2,7 @@
 // everybody else's requests meanwhile.
 
 import vm from 'node:vm'
-import { StorageError } from './errors.ts'
+import { StorageError } from '../errors.ts'
 
 const limitMs = 500
 let context: { pattern: RegExp; text: string } | undefined
