@@ -1,5 +1,6 @@
 // `npm run bench -- [CASE…|peers] [--rounds N] [--dir DIR] [--out FILE]`: measures on a tmpfs unless told otherwise, prints tables with ratios, and writes
-// the samples as JSON. Installs nothing; says which peers it did not find.
+// the samples as JSON. `npm run bench -- snapshots [--rounds N] [--count N] [--out FILE]`: the snapshot service beside containerd's. `npm run bench --
+// drivers …`: what `layerstack bench` does. Installs nothing; says which peers it did not find.
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -10,27 +11,37 @@ import { loadGzip, loadLayers, loadSingle } from './cases/load.ts'
 import type { Prepared } from './contestants.ts'
 import { compete, machine, median } from './measure.ts'
 import type { Result } from './measure.ts'
+import { benchSnapshots } from './snapshots.ts'
 
 type Prepare = (work: string) => Promise<Prepared>
 const cases: Readonly<Record<string, Prepare>> = { load: loadLayers, 'load-single': loadSingle, 'load-gzip': loadGzip, save, diff, commit }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { rounds: { type: 'string', default: '5' }, dir: { type: 'string' }, out: { type: 'string' } },
-})
-const rounds = Number(values.rounds)
-const names = positionals.length === 0 || positionals.includes('peers') ? Object.keys(cases) : positionals
-if (!Number.isInteger(rounds) || rounds < 1 || names.some(name => cases[name] === undefined)) {
-  console.error(`usage: npm run bench -- [peers|${Object.keys(cases).join('|')}]… [--rounds N] [--dir DIR] [--out FILE]`)
-  process.exitCode = 2
-} else {
-  const report = []
-  for (const name of names) report.push({ case: name, ...await measure(cases[name] as Prepare) })
-  if (values.out !== undefined) fs.writeFileSync(values.out, `${JSON.stringify({ machine: machine(), cases: report }, null, 2)}\n`)
+if (process.argv[2] === 'drivers') {
+  process.argv.splice(2, 1, 'bench')
+  await import('../lib/cli/main.ts')
+} else await peers()
+
+async function peers(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { rounds: { type: 'string', default: '5' }, count: { type: 'string', default: '1000' }, dir: { type: 'string' }, out: { type: 'string' } },
+  })
+  const rounds = Number(values.rounds), count = Number(values.count)
+  const snapshots = positionals.length === 1 && positionals[0] === 'snapshots'
+  const names = positionals.length === 0 || positionals.includes('peers') ? Object.keys(cases) : positionals
+  if (!Number.isInteger(rounds) || rounds < 1 || !Number.isInteger(count) || count < 1 || !snapshots && names.some(name => cases[name] === undefined)) {
+    console.error(`usage: npm run bench -- [peers|${Object.keys(cases).join('|')}]… [--rounds N] [--dir DIR] [--out FILE]\n       npm run bench -- snapshots [--rounds N] [--count N] [--out FILE]\n       npm run bench -- drivers [OPTIONS OF layerstack bench]`)
+    process.exitCode = 2
+  } else if (snapshots) await benchSnapshots({ rounds, count, out: values.out })
+  else {
+    const report = []
+    for (const name of names) report.push({ case: name, ...await measure(cases[name] as Prepare, rounds, values.dir) })
+    if (values.out !== undefined) fs.writeFileSync(values.out, `${JSON.stringify({ machine: machine(), cases: report }, null, 2)}\n`)
+  }
 }
 
-async function measure(prepare: Prepare): Promise<{ what: string; results: readonly Result[] }> {
-  const work = fs.mkdtempSync(path.join(values.dir ?? tempBase(), 'ls-bench-'))
+async function measure(prepare: Prepare, rounds: number, dir: string | undefined): Promise<{ what: string; results: readonly Result[] }> {
+  const work = fs.mkdtempSync(path.join(dir ?? tempBase(), 'ls-bench-'))
   try {
     const prepared = await prepare(work)
     try {

@@ -1,4 +1,4 @@
-// `node dist/bench/snapshots.js [--rounds N] [--count N] [--out FILE]`: the snapshot service against containerd's overlayfs snapshotter, both over gRPC from the
+// The snapshot service against containerd's overlayfs snapshotter, both over gRPC from the
 // same Go client, round about, on a tmpfs and on an ext4 image that lies on it, at equal durability (containerd syncs its metadata, not its
 // directories); then the Snapshotter in process, and with 100,000 snapshots. Needs root, Go and containerd's sources; installs nothing.
 
@@ -6,7 +6,6 @@ import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { parseArgs } from 'node:util'
 import { goHarness, needsGo, startServer } from '../fixtures/containerd/harness.ts'
 import { tempBase } from '../fixtures/places.ts'
 import { open } from '../lib/index.ts'
@@ -14,30 +13,38 @@ import { open } from '../lib/index.ts'
 interface Figures { readonly min?: number; readonly median: number; readonly p95?: number }
 type Call = Readonly<Record<string, Figures>>
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, count: { type: 'string', default: '1000' }, out: { type: 'string' } } })
-const rounds = Number(values.rounds), count = Number(values.count)
-const work = fs.mkdtempSync(path.join(tempBase(), 'ls-bench-'))
-const report: Record<string, unknown> = {}
-try {
-  const reason = process.geteuid?.() !== 0 ? 'needs root' : needsGo()
-  if (reason !== false) console.log(`not against containerd: ${reason}`)
-  else {
-    report['tmpfs'] = await against(path.join(work, 'tmpfs'))
-    await onExt4(async dir => { report['ext4'] = await against(dir) })
-  }
-  report['in process'] = await inProcess(path.join(work, 'own'))
-  report['100,000 snapshots'] = await many(path.join(work, 'many'))
-} finally {
-  fs.rmSync(work, { recursive: true, force: true })
+export interface SnapshotBenchOptions {
+  readonly rounds: number
+  /** Calls of each kind per round. */
+  readonly count: number
+  /** Where the figures go, as JSON. */
+  readonly out?: string | undefined
 }
-if (values.out !== undefined) fs.writeFileSync(values.out, `${JSON.stringify(report, null, 2)}\n`)
+
+export async function benchSnapshots({ rounds, count, out }: SnapshotBenchOptions): Promise<void> {
+  const work = fs.mkdtempSync(path.join(tempBase(), 'ls-bench-'))
+  const report: Record<string, unknown> = {}
+  try {
+    const reason = process.geteuid?.() !== 0 ? 'needs root' : needsGo()
+    if (reason !== false) console.log(`not against containerd: ${reason}`)
+    else {
+      report['tmpfs'] = await against(path.join(work, 'tmpfs'), rounds, count)
+      await onExt4(work, async dir => { report['ext4'] = await against(dir, rounds, count) })
+    }
+    report['in process'] = await inProcess(path.join(work, 'own'))
+    report['100,000 snapshots'] = await many(path.join(work, 'many'))
+  } finally {
+    fs.rmSync(work, { recursive: true, force: true })
+  }
+  if (out !== undefined) fs.writeFileSync(out, `${JSON.stringify(report, null, 2)}\n`)
+}
 
 function must(program: string, ...args: string[]): void {
   const result = spawnSync(program, args, { encoding: 'utf8' })
   if (result.status !== 0) throw new Error(`${program} ${args.join(' ')}: ${result.stderr}`)
 }
 
-async function onExt4(use: (dir: string) => Promise<void>): Promise<void> {
+async function onExt4(work: string, use: (dir: string) => Promise<void>): Promise<void> {
   const image = path.join(work, 'ext4.img'), dir = path.join(work, 'ext4')
   fs.closeSync(fs.openSync(image, 'w'))
   fs.truncateSync(image, 4 * 2 ** 30)
@@ -70,7 +77,7 @@ async function reference(dir: string): Promise<{ readonly child: ChildProcess; e
   }
 }
 
-async function against(dir: string): Promise<unknown> {
+async function against(dir: string, rounds: number, count: number): Promise<unknown> {
   fs.mkdirSync(dir)
   const theirs = await reference(dir)
   const ours = await startServer('overlay2', path.join(dir, 'layerstack'), path.join(dir, 'l'), { durability: 'metadata' })

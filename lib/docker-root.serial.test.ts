@@ -33,6 +33,7 @@ for (const driver of ['overlay2', 'vfs', 'btrfs']) {
     // Without a name now, and of no use.
     await docker(['build', '--network', 'none', '--build-arg', 'WHAT=again', '-t', 'app:1', path.join(t.dir, 'context')])
     const printed = await printedBy(docker)
+    const listed = withoutAges(await docker(['ps', '-a', '--no-trunc', '--format', '{{.ID}}   {{.Image}}   {{.Command}}   {{.Status}}   {{.Names}}'])).sort()
     const view = await viewOfDocker(daemon)
     // Beside the live dockerd, for reading; nothing forces it.
     {
@@ -41,7 +42,9 @@ for (const driver of ['overlay2', 'vfs', 'btrfs']) {
       assert.is((await beside.info()).readOnlyReason, 'a running dockerd holds the lock on volumes/metadata.db')
       assertSameView(await viewOfStorage(beside), view, 'beside dockerd')
       for (const write of [() => beside.volumes.create('x1'), () => beside.images.remove('app:1'), () => beside.containers.create({ image: 'app:1' }), () => beside.containers.remove('done'), () => beside.images.tag('app:1', 'a:b')]) {
-        assert.is((await failure(write())).code, 'READ_ONLY')
+        const { code, message, info } = await failure(write())
+        assert.equal([code, info?.hint], ['READ_ONLY', 'stop dockerd first'])
+        assert.match(message, /is open read-only, as a running dockerd holds the lock on volumes\/metadata\.db$/)
       }
     }
     await docker(['run', '-d', '--network', 'none', '--name', 'live', 'app:1', '/bin/sleep', '600'])
@@ -57,6 +60,7 @@ for (const driver of ['overlay2', 'vfs', 'btrfs']) {
     assert.ok(Object.keys(view.images).length > 8, 'there was something to list')
     assert.equal([Object.keys(view.containers).length, Object.keys(view.volumes).length], [3, 7])
     assert.equal(printedByUs(place.root, driver, Object.keys(printed)), printed)
+    assert.equal(listedByUs(place.root, driver), listed)
     await assertInOrder(storage, 'as dockerd left it')
     // What dockerd wrote of a container stays as it is, whatever we do with it.
     const files = ['config.v2.json', 'hostconfig.json'].map(name => path.join(place.root, 'containers', storage.containers.get('done').id, name))
@@ -146,15 +150,28 @@ async function printedBy(docker: Dockerd['docker']): Promise<Record<string, stri
 }
 
 function printedByUs(root: string, driver: string, commands: readonly string[]): Record<string, string[]> {
-  const main = path.join(import.meta.dirname, 'cli', 'main.js')
   return Object.fromEntries(commands.map(command => {
     const words = command.replace('--human=false', '--no-human').replace(/^history/, 'image history').replace(/^diff/, 'container diff').split(' ')
-    return [command, comparable(command, execFileSync(process.execPath, [main, '--root', root, '--driver', driver, ...words], { encoding: 'utf8' }))]
+    return [command, comparable(command, cli(root, driver, ...words))]
   }))
+}
+
+function cli(root: string, driver: string, ...words: readonly string[]): string {
+  return execFileSync(process.execPath, [path.join(import.meta.dirname, 'cli', 'main.js'), '--root', root, '--driver', driver, ...words], { encoding: 'utf8' })
+}
+
+/** Our own columns but for the age, in docker's form above. */
+function listedByUs(root: string, driver: string): string[] {
+  const [, ...lines] = cli(root, driver, 'container', 'ls', '--no-trunc').trim().split('\n')
+  return withoutAges(lines.map(line => line.split(/ {3,}/).filter((_, column) => column !== 3).join('   ')).join('\n')).sort()
+}
+
+function withoutAges(text: string): string[] {
+  return text.replace(/(Less than a second|About an? \w+|\d+ \w+) ago */g, 'some time ago ').replace(/ +$/gm, '').trim().split('\n')
 }
 
 /** Lists have no order that means something, and a moment passes between the two. */
 function comparable(command: string, text: string): string[] {
-  const lines = text.replace(/(Less than a second|About an? \w+|\d+ \w+) ago +/g, 'some time ago ').replace(/ +$/gm, '').replace(/CREATED +/g, 'CREATED ').split('\n')
+  const lines = withoutAges(text).map(line => line.replace(/CREATED +/g, 'CREATED '))
   return command.startsWith('history') ? lines : lines.sort()
 }

@@ -79,8 +79,8 @@ export function codeForErrno(errno: string): Code {
 export function errnoOf(error: unknown): string | undefined {
   if (StorageError.is(error)) return error.info.errno
   const { code, errno } = (error ?? {}) as { code?: unknown; errno?: unknown }
-  // libuv has no name for EDQUOT, the one error of its kind that storage meets.
-  if (code === 'UNKNOWN' && errno === -122) return 'EDQUOT'
+  // libuv has no name for EDQUOT, the one error of its kind that storage meets; its code is UNKNOWN, or a sentence.
+  if (errno === -122 && typeof code === 'string' && /^unknown/i.test(code)) return 'EDQUOT'
   // libuv calls number 95 ENOTSUP, the kernel's manual pages and lib/sys EOPNOTSUPP: one number, one name.
   if (code === 'ENOTSUP') return 'EOPNOTSUPP'
   return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined
@@ -92,11 +92,21 @@ export function isErrno(error: unknown, ...errnos: string[]): boolean {
   return name !== undefined && errnos.includes(name)
 }
 
+const unnamed = 'Unknown system error -122: Unknown system error -122'
+
+/**
+ * For the outermost function of a store: what the operating system said becomes a StorageError that names what was tried; everything else (a StorageError, a
+ * caller's mistake) is returned as it is.
+ */
+export function told(error: unknown, what: string, info: ErrorInfo = {}): unknown {
+  return !StorageError.is(error) && errnoOf(error) !== undefined ? asStorageError(error, what, info) : error
+}
+
 /** Turn whatever was thrown into a StorageError; one that is already is returned as it is. */
 export function asStorageError(error: unknown, what: string, info: ErrorInfo = {}): StorageError {
   if (StorageError.is(error)) return error
   const errno = errnoOf(error)
-  const reason = error instanceof Error ? error.message : String(error)
+  const reason = error instanceof Error ? error.message.replace(unnamed, 'EDQUOT: disk quota exceeded') : String(error)
   if (errno !== undefined) {
     const path = (error as { path?: unknown }).path
     return new StorageError(codeForErrno(errno), `${what}: ${reason}`,

@@ -45,9 +45,9 @@ export { performMount, performMounts, unmount } from './sys/mount.ts'
 export { defaultRoot, Storage } from './storage.ts'
 export type { MigrateStorageOptions, OpenOptions, StorageInfo } from './storage.ts'
 export type { MigrateProgress, MigrateResult } from './check/migrate.ts'
-export { checkAreas } from './check/check.ts'
+export type { PruneOptions, PruneResult } from './check/prune.ts'
 export type { RepairOptions, RepairResult, RepairStep } from './check/repair.ts'
-export { findingKinds } from './check/types.ts'
+export { checkAreas, findingKinds } from './check/types.ts'
 export type { CheckArea, CheckOptions, CheckProgress, Finding, FindingKind, Severity } from './check/types.ts'
 export {
   checkVolumeName, formatMountFlag, formatVolumeFlag, mergeTmpfsOptions, mountPointOf, parseMountFlag, parseVolumeFlag, parseVolumePoint, parseVolumesFrom,

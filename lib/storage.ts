@@ -8,12 +8,13 @@ import os from 'node:os'
 import path from 'node:path'
 import { finishDrops } from './check/drop.ts'
 import type { MigrateOptions, MigrateResult, MigrateSide } from './check/migrate.ts'
+import type { PruneOptions, PruneResult } from './check/prune.ts'
 import type { RepairOptions, RepairResult } from './check/repair.ts'
 import type { CheckOptions, CheckParts, Finding } from './check/types.ts'
 import { ContainerStore } from './containers/index.ts'
 import type { Driver, DriverModule, StatusEntry } from './driver.ts'
 import { readDaemonConfig } from './daemon-config.ts'
-import { asStorageError, StorageError } from './errors.ts'
+import { asStorageError, StorageError, told } from './errors.ts'
 import { makeDirectories } from './fs/make-directories.ts'
 import { openImageStore } from './images/index.ts'
 import type { ImageStore } from './images/index.ts'
@@ -154,6 +155,16 @@ export class Storage implements AsyncDisposable {
     return await repair(this.#parts(), options)
   }
 
+  /**
+   * Remove what nobody refers to: images without a name (`all`: without a container), what interrupted work left, what repair has set aside, and, with `volumes`,
+   * anonymous volumes. Containers stay.
+   * @throws READ_ONLY (also while a dockerd runs), ABORTED, LOCKED
+   */
+  async prune(options: PruneOptions = {}): Promise<PruneResult> {
+    const { prune } = await import('./check/prune.ts')
+    return await prune(this.#parts(), options)
+  }
+
   #parts(): CheckParts {
     const { driver, layers, images, containers, snapshots, volumes } = this
     return { root: this.#dataRoot, driver, layers, images, containers, snapshots, volumes }
@@ -236,7 +247,10 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
   const pairs = [...(config.driver === undefined || config.driver === choice.name ? config.storageOptions ?? [] : []), ...options.storageOptions ?? []]
   const driver = await choice.module.open({ home: path.join(root, choice.name), options: choice.module.parseOptions(pairs), readOnly, durable: (options.durability ?? 'full') === 'full' })
   try {
-    const dataRoot: DataRoot = { path: root, driverName: choice.name, readOnly, durability: inMemory(root, path.join(root, choice.name)) ? 'none' : options.durability ?? 'full', ...(options.limits === undefined ? {} : { limits: options.limits }) }
+    const dataRoot: DataRoot = {
+      path: root, driverName: choice.name, readOnly, ...(readOnlyReason === undefined || options.readOnly === true ? {} : { readOnlyReason }),
+      durability: inMemory(root, path.join(root, choice.name)) ? 'none' : options.durability ?? 'full', ...(options.limits === undefined ? {} : { limits: options.limits }),
+    }
     const layers = await openLayerStore(dataRoot, driver)
     const images = await openImageStore({ root: dataRoot, layers, layerMetadata: id => driver.metadata(id) })
     layers.addReferences(async () => buildCacheReferences(dataRoot))
@@ -255,7 +269,7 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
     return new Storage({ open: options, dataRoot, driver, layers, images, containers, snapshots, volumes, choice, readOnlyReason })
   } catch (error) {
     await driver.close()
-    throw error
+    throw told(error, `opening ${root}`, { op: 'open', path: root })
   }
 }
 

@@ -8,7 +8,7 @@ import { treeUsage } from './fs/usage.ts'
 import { isLayerId } from './ids.ts'
 import type { ChainId, Digest, LayerId } from './ids.ts'
 import type { ImageRecord } from './images/index.ts'
-import { allIntents, buildCacheDir, driverLayersInUse, imageDir, layerDb, layersBelow, ownState, readBuildCache, readRwFiles, tarSplitName } from './layers/index.ts'
+import { allIntents, buildCacheDir, driverLayersInUse, imageDir, layerDb, ownState, readBuildCache, readRwFiles, rwLayerIds, tarSplitName } from './layers/index.ts'
 import type { BuildCache, DataRoot, Layer } from './layers/index.ts'
 import type { Storage } from './storage.ts'
 
@@ -111,14 +111,13 @@ class Count {
     const layers = new Map<ChainId, Layer>()
     for await (const layer of this.#storage.layers.list(() => undefined)) layers.set(layer.chainId, layer)
     const sizeOf = (ids: Iterable<ChainId>): number => sum([...ids].map(id => layers.get(id)?.sizeBytes ?? 0))
-    const records = await this.#storage.images.records(() => undefined)
+    const records = await this.#storage.images.records({ onDamaged: () => undefined, layers: layers.values() })
     const buildCache = this.#readBuildCache()
     // Together: each is a walk in a thread of its own.
-    const [containers, volumes, cached, others, files] = await Promise.all([
-      this.#containers(), this.#volumes(), this.#buildCacheLayers(buildCache), this.#unknownLayers(buildCache), this.#files(buildCache),
-    ])
+    const [containers, volumes, others, files] = await Promise.all([this.#containers(), this.#volumes(), this.#otherLayers(layers, buildCache), this.#files(buildCache)])
+    const cached = others.buildCache
     const held = containers.flatMap(({ id }) => readRwFiles(this.#root, id)?.parent ?? [])
-    const inUse = layersBelow(this.#root, [...held, ...this.#storage.snapshots.heldLayers()])
+    const inUse = withParents(layers, [...held, ...this.#storage.snapshots.heldLayers()])
     const ofImages = new Set(records.flatMap(image => image.layers).filter(id => layers.has(id)))
     const without = [...layers.keys()].filter(id => !ofImages.has(id))
     const images = imagesOf(records, containers, sizeOf)
@@ -172,7 +171,7 @@ class Count {
       return {
         id, name, ...(imageId === undefined ? {} : { imageId }),
         sizeBytes: files === undefined ? 0 : await this.#layerBytes(files.mountId), initBytes: files?.initId === undefined ? 0 : await this.#layerBytes(files.initId),
-        logBytes: sum(logsIn(path.join(this.#root.path, 'containers', id)).map(file => allocated(file))),
+        logBytes: sum(logsIn(path.join(this.#root.path, 'containers', id)).map(file => allocated(file) ?? 0)),
         volumes: Object.values(containers.mountPoints(id).points).filter(({ Type }) => Type === 'volume').length,
         mounted, active: mounted || ['running', 'paused', 'restarting'].includes(state.status),
       }
@@ -187,16 +186,6 @@ class Count {
     })))
   }
 
-  /** What it alone has; what it shares with images is counted there. */
-  async #buildCacheLayers(cache: BuildCache): Promise<BuildCacheUsage[]> {
-    const inUse = driverLayersInUse(this.#root)
-    const found: BuildCacheUsage[] = []
-    for (const [id, sizeBytes] of cache.driverLayers) {
-      if (!inUse.has(id) && await this.#storage.driver.exists(id)) found.push({ id, sizeBytes: sizeBytes ?? await this.#layerBytes(id) })
-    }
-    return found
-  }
-
   /** A damaged file has no records: what lies in the driver then counts as orphaned, as dockerd has lost it. */
   #readBuildCache(): BuildCache {
     try {
@@ -207,18 +196,25 @@ class Count {
     }
   }
 
-  async #unknownLayers(cache: BuildCache): Promise<{ snapshots: BuildCacheUsage[]; orphans: OrphanUsage[] }> {
+  /** The driver's layers that the layer database does not have. */
+  async #otherLayers(layers: ReadonlyMap<ChainId, Layer>, cache: BuildCache): Promise<{ snapshots: OrphanUsage[]; buildCache: BuildCacheUsage[]; orphans: OrphanUsage[] }> {
     const { driver, snapshots } = this.#storage
     // Listed first: what comes to be known meanwhile is no orphan, and what is being made is in an intent before it exists.
     const there: LayerId[] = []
     for await (const id of driver.list()) there.push(id)
     const working = new Set([...allIntents(this.#root)].flatMap(intent => intent.layers))
     const ofSnapshots = new Map([...snapshots.ownLayers()].map(({ id, usage }) => [id, usage?.sizeBytes]))
-    const known = driverLayersInUse(this.#root)
-    const orphans = there.filter(id => !known.has(id) && !working.has(id) && !ofSnapshots.has(id) && !cache.driverLayers.has(id))
+    const read = new Set([...rwLayerIds(this.#root), ...[...layers.values()].map(layer => layer.cacheId)])
+    // Read again, and only where that leaves something: layers may have been registered since.
+    const known = there.every(id => read.has(id)) ? read : driverLayersInUse(this.#root)
+    const rest = there.filter(id => !known.has(id))
+    const sized = (ids: readonly LayerId[], sizes: ReadonlyMap<LayerId, Bytes>): Promise<OrphanUsage[]> =>
+      Promise.all(ids.map(async id => ({ id, sizeBytes: sizes.get(id) ?? await this.#layerBytes(id) })))
     return {
-      snapshots: await Promise.all([...ofSnapshots].map(async ([id, sizeBytes]) => ({ id, sizeBytes: sizeBytes ?? await this.#layerBytes(id) }))),
-      orphans: await Promise.all(orphans.map(async id => ({ id, sizeBytes: await this.#layerBytes(id) }))),
+      snapshots: await sized([...ofSnapshots.keys()], ofSnapshots),
+      // What it shares with images is counted there.
+      buildCache: await sized(rest.filter(id => cache.driverLayers.has(id)), cache.driverLayers),
+      orphans: await sized(rest.filter(id => !working.has(id) && !ofSnapshots.has(id) && !cache.driverLayers.has(id)), new Map()),
     }
   }
 
@@ -228,19 +224,25 @@ class Count {
     const { path: root, driverName } = this.#root
     const containers = path.join(root, 'containers')
     const logs = namesIn(containers).flatMap(id => logsIn(path.join(containers, id)))
-    const tarSplits = namesIn(layerDb.layers(this.#root)).map(name => path.join(layerDb.layers(this.#root), name, tarSplitName)).filter(file => fs.existsSync(file))
+    const tarSplits = namesIn(layerDb.layers(this.#root)).flatMap(name => allocated(path.join(layerDb.layers(this.#root), name, tarSplitName)) ?? [])
     const others = namesIn(path.join(root, 'image')).filter(name => name !== driverName && isLayerId(name)).flatMap(name => [path.join(root, name), path.join(path.dirname(imageDir(this.#root)), name)])
     const temporary = [path.join(root, 'tmp'), layerDb.tmp(this.#root), ownState.tmp(this.#root)].flatMap(dir => namesIn(dir).map(name => path.join(dir, name)))
     const trees = async (dirs: readonly string[]): Promise<Bytes> => added(await Promise.all(dirs.map(dir => this.#treeBytes(dir))))
     const cacheFiles = namesIn(buildCacheDir(this.#root)).filter(name => name.endsWith('.db')).map(name => path.join(buildCacheDir(this.#root), name))
     return {
-      logs: { count: logs.length, sizeBytes: sum(logs.map(allocated)) },
-      tarSplit: { count: tarSplits.length, sizeBytes: sum(tarSplits.map(allocated)) },
-      buildCache: { count: cache.driverLayers.size, sizeBytes: plus(sum(cacheFiles.map(allocated)), await this.#treeBytes(path.join(buildCacheDir(this.#root), 'content', 'blobs'))) },
+      logs: { count: logs.length, sizeBytes: sum(logs.map(file => allocated(file) ?? 0)) },
+      tarSplit: { count: tarSplits.length, sizeBytes: sum(tarSplits) },
+      buildCache: { count: cache.driverLayers.size, sizeBytes: plus(sum(cacheFiles.map(file => allocated(file) ?? 0)), await this.#treeBytes(path.join(buildCacheDir(this.#root), 'content', 'blobs'))) },
       otherDrivers: { count: others.length / 2, sizeBytes: await trees(others) },
       temporary: { count: temporary.length, sizeBytes: await trees(temporary) },
     }
   }
+}
+
+function withParents(layers: ReadonlyMap<ChainId, Layer>, tops: Iterable<ChainId>): Set<ChainId> {
+  const found = new Set<ChainId>()
+  for (const top of tops) for (let next: ChainId | undefined = top; next !== undefined && !found.has(next); next = layers.get(next)?.parent) found.add(next)
+  return found
 }
 
 /** Docker's list: an image that others are made from and that has no name shows in those. */
@@ -291,7 +293,8 @@ function logsIn(dir: string): string[] {
   return [...namesIn(dir).filter(name => /-json\.log(\.\d+(\.gz)?)?$/.test(name)).map(name => path.join(dir, name)), ...namesIn(local).map(name => path.join(local, name))]
 }
 
-/** Never the apparent size: a sparse file holds what it holds. 0 when it has gone meanwhile. */
-function allocated(file: string): number {
-  return Number(fs.lstatSync(file, { bigint: true, throwIfNoEntry: false })?.blocks ?? 0n) * 512
+/** Never the apparent size: a sparse file holds what it holds. Undefined when there is none. */
+function allocated(file: string): number | undefined {
+  const stat = fs.lstatSync(file, { throwIfNoEntry: false })
+  return stat === undefined ? undefined : stat.blocks * 512
 }

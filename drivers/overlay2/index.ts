@@ -53,10 +53,13 @@ class Overlay2 implements Driver {
   async mounts(id: LayerId, access: 'rw' | 'ro'): Promise<readonly Mount[]> {
     const layout = this.#layout
     const lowers = readLowers(layout, id)
-    const own = readLink(layout, id)
-    const readOnly = access === 'ro' || fs.existsSync(path.join(layout.dir(id), 'committed'))
-    if (lowers.length === 0) return [{ type: 'bind', source: layout.diff(id), options: ['bind', readOnly ? 'ro' : 'rw'] }]
-    const names = readOnly ? [own, ...lowers] : lowers
+    const readOnly = access === 'ro' || fs.existsSync(`${layout.dir(id)}/committed`)
+    if (lowers.length === 0) {
+      if (!fs.existsSync(layout.dir(id))) throw notFound(layout, id)
+      return [{ type: 'bind', source: layout.diff(id), options: ['bind', readOnly ? 'ro' : 'rw'] }]
+    }
+    // Its own link is a lower directory only where nothing is written; four file calls that a new layer's mount can do without.
+    const names = readOnly ? [readLink(layout, id), ...lowers] : lowers
     const options = [
       ...(this.#facts.indexOff ? ['index=off'] : []), ...(this.#facts.userxattr ? ['userxattr'] : []),
       `lowerdir=${names.map(name => escapeLower(layout.link(name))).join(':')}`,

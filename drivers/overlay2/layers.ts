@@ -5,7 +5,7 @@ import path from 'node:path'
 import { promisify } from 'node:util'
 import type { CreateOptions } from '../../lib/driver.ts'
 import { asStorageError, isErrno, StorageError } from '../../lib/errors.ts'
-import { syncDirectory, writeNew } from '../../lib/fs/atomic.ts'
+import { syncDirectory } from '../../lib/fs/atomic.ts'
 import { removeTree, removeTreeSync } from '../../lib/fs/remove-tree.ts'
 import type { LayerId } from '../../lib/ids.ts'
 import { RENAME_NOREPLACE, rename2, unlinkIfThere } from '../../lib/sys/files.ts'
@@ -48,9 +48,14 @@ export async function createLayer(layout: Layout, id: LayerId, options: CreateOp
     if (sizeBytes !== undefined) limitProject(staging, assignProject(staging), sizeBytes)
     makeDirectory(`${staging}/diff`, 0o755)
     if (lower !== undefined) makeDirectory(`${staging}/work`, layout.workMode)
-    const writes = [write(`${staging}/link`, link, durable)]
-    if (lower !== undefined) writes.push(write(`${staging}/lower`, lower, durable))
-    await Promise.all(writes)
+    const files: number[] = []
+    try {
+      write(files, `${staging}/link`, link)
+      if (lower !== undefined) write(files, `${staging}/lower`, lower)
+      if (durable) await Promise.all(files.map(fd => fdatasync(fd)))
+    } finally {
+      for (const fd of files) fs.closeSync(fd)
+    }
     fs.symlinkSync(`../${id}/diff`, layout.link(link))
     if (parent !== undefined) markCommitted(layout, parent)
     publish(layout, staging, id)
@@ -81,13 +86,11 @@ function makeDirectory(dir: string, mode: number): void {
   fs.chmodSync(dir, mode)
 }
 
-async function write(file: string, text: string, durable: boolean): Promise<void> {
-  const fd = writeNew(file, text, 0o644)
-  try {
-    if (durable) await fdatasync(fd)
-  } finally {
-    fs.closeSync(fd)
-  }
+/** `open` gets the descriptor, for a sync and to be closed. The mode is the umask's to cut, as with dockerd. */
+function write(open: number[], file: string, text: string): void {
+  const fd = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o644)
+  open.push(fd)
+  fs.writeFileSync(fd, text)
 }
 
 /** From now on the parent is mounted read-only: before its child shows, never after, and not taken back when the child fails. */

@@ -6,7 +6,7 @@
 //      taken for less than what cells have on the whole, and to which the differences between the runs that all cells show have been added,
 //   3. the ranks agree (Mann and Whitney, p < 0.05), so that no outlier decides: at least four rounds on each side.
 
-import { mannWhitney, mean, median, holm, robustDeviation, studentQuantile, studentTails, variance } from './statistics.ts'
+import { mannWhitney, mean, median, holm, robustDeviation, studentQuantile, studentTails, typical, variance } from './statistics.ts'
 import { cellKey, plain } from './types.ts'
 import type { BenchResult, Cell, Unit } from './types.ts'
 
@@ -76,8 +76,9 @@ export function compareBench(before: BenchResult, after: BenchResult, options: C
   const raws = own.map((pair, i) => studentTails(Math.abs(pair.difference - drift) / (total[i] ?? 1), pair.degrees))
   const corrected = holm(raws)
   const least = Math.log(1 + leastChange)
+  const quantiles = new Map([...new Set(own.map(pair => pair.degrees))].map(degrees => [degrees, studentQuantile(0.05, degrees)]))
   const cells = own.map((pair, i): ComparedCell => {
-    const shift = pair.difference - drift, half = studentQuantile(0.05, pair.degrees) * (total[i] ?? 0)
+    const shift = pair.difference - drift, half = (quantiles.get(pair.degrees) ?? Infinity) * (total[i] ?? 0)
     const p = corrected[i] ?? 1
     const real = Math.abs(shift) >= least && p < alpha && mannWhitney(pair.a.map(value => value + drift), pair.b) < 0.05
     const verdict = real ? words(pair.unit, shift) : Math.abs(shift) + half <= least ? 'same' : 'unclear'
@@ -106,11 +107,6 @@ function pairsOf(before: BenchResult, after: BenchResult): Omit<Pair, 'error'>[]
   })
 }
 
-/** What a round's samples stand for. */
-export function typical(samples: readonly number[]): number {
-  return median(samples)
-}
-
 function pooled(a: readonly number[], b: readonly number[]): number {
   return ((a.length - 1) * variance(a) + (b.length - 1) * variance(b)) / (a.length + b.length - 2)
 }
@@ -127,10 +123,22 @@ function driftOf(pairs: readonly Pair[]): { drift: number; reference: number } {
   return { drift: Math.abs(all - reference) <= Math.max(Math.log(1.1), error) ? all : reference, reference }
 }
 
-/** The variance by which two runs differ beyond what their rounds tell: from the bulk of all differences, as most code did not change. */
+/**
+ * The variance by which two runs differ beyond what their rounds tell: so much that the differences of all cells, each by its own error and this, spread as chance
+ * has it (Paule and Mandel's estimate, with a robust spread, as some code may really have changed).
+ */
 function betweenRuns(pairs: readonly Pair[]): number {
   if (pairs.length < 10) return 0
-  return Math.max(0, robustDeviation(pairs.map(pair => pair.difference)) ** 2 - median(pairs.map(pair => pair.error ** 2)))
+  const center = median(pairs.map(pair => pair.difference))
+  const spread = (between: number): number => robustDeviation(pairs.map(pair => (pair.difference - center) / Math.sqrt(pair.error ** 2 + between)))
+  if (spread(0) <= 1) return 0
+  let low = 0, high = 10
+  for (let i = 0; i < 40; i++) {
+    const middle = (low + high) / 2
+    if (spread(middle) > 1) low = middle
+    else high = middle
+  }
+  return high
 }
 
 function notesOf(before: BenchResult, after: BenchResult): string[] {

@@ -3,7 +3,7 @@
 // A use is a set of cells. In each cell a candidate's time is taken as a multiple of the best candidate's; its score is the geometric mean of those
 // multiples, 1 being best at everything. The interval of a score is made of the intervals of its cells.
 
-import { medianInterval } from './statistics.ts'
+import { medianInterval, typical } from './statistics.ts'
 import type { Interval } from './statistics.ts'
 import { plain } from './types.ts'
 import type { BenchResult, Cell } from './types.ts'
@@ -48,9 +48,9 @@ export const uses: readonly Use[] = [
   { use: 'space', title: 'saving space', cells: [['disk', 'used'], ['sparse', 'used']] },
 ]
 
-/** What a cell's rounds say: the median of the rounds' medians. */
+/** What a cell's rounds say: the median of the rounds' typical samples. */
 export function cellInterval(cell: Cell): Interval {
-  return medianInterval(cell.rounds.map(samples => medianInterval(samples).median))
+  return medianInterval(cell.rounds.map(typical))
 }
 
 /** Differences smaller than this are no reason to choose. */
@@ -114,11 +114,11 @@ function sentencesFor(own: readonly UseScores[], backing: string): string[] {
   const sentences = [winner.score * clear < second.score
     ? `On ${backing}: ${name(winner)}, ${times(second.score / winner.score)} as fast as ${name(second)} over all uses.`
     : `On ${backing}: ${name(winner)} or ${name(second)}, whose difference over all uses is below a tenth.`]
-  for (const { title, scores } of own) {
-    const leaders = best(scores)
-    const [first] = leaders, mine = scores.find(({ driver }) => driver === winner.driver)
+  for (const use of own) {
+    const leaders = best(use.scores)
+    const [first] = leaders, mine = use.scores.find(({ driver }) => driver === winner.driver)
     if (first === undefined || mine === undefined || leaders.includes(mine)) continue
-    sentences.push(`For ${title} ${leaders.map(name).join(' or ')} ${title === 'saving space' ? 'takes' : 'is'} ${title === 'saving space' ? `${times(mine.score / first.score).replace(' times', '')} times less` : `${times(mine.score / first.score)} as fast as ${name(winner)}`}${title === 'saving space' ? ` than ${name(winner)}` : ''}.`)
+    sentences.push(`For ${use.title}: ${list(leaders, name)}, ${advantage(use, mine.score / first.score)}.`)
   }
   return sentences
 }
@@ -134,11 +134,11 @@ function overallSentences(scored: readonly UseScores[], { backings }: BenchResul
   const sentences = [winner.score * clear < second.score
     ? `For most uses on this machine: ${label(winner)}, ${times(second.score / winner.score)} as fast as the next, ${label(second)}.`
     : `For most uses on this machine: ${label(winner)} or ${label(second)}, which differ by less than a tenth.`]
-  for (const { title, scores } of kept) {
-    const leaders = best(scores)
-    const [first] = leaders, mine = scores.find(({ driver, backing }) => driver === winner.driver && backing === winner.backing)
+  for (const use of kept) {
+    const leaders = best(use.scores)
+    const [first] = leaders, mine = use.scores.find(({ driver, backing }) => driver === winner.driver && backing === winner.backing)
     if (first === undefined || mine === undefined || leaders.includes(mine)) continue
-    sentences.push(`Who cares most for ${title} takes ${list(leaders)}: ${times(mine.score / first.score)} as ${title === 'saving space' ? 'thrifty' : 'fast'}.`)
+    sentences.push(`For ${use.title}: ${list(leaders, label)}, ${advantage(use, mine.score / first.score)}.`)
   }
   return sentences
 }
@@ -157,12 +157,16 @@ function label({ driver, backing }: Candidate): string {
   return `${driver} on ${backing}`
 }
 
-function list(candidates: readonly Candidate[]): string {
-  const shown = candidates.slice(0, 3).map(label)
+function advantage({ use }: UseScores, ratio: number): string {
+  return use === 'space' ? `which takes ${times(ratio)} less` : `${times(ratio)} as fast`
+}
+
+function list(candidates: readonly Candidate[], text: (candidate: Candidate) => string): string {
+  const shown = candidates.slice(0, 3).map(text)
   return shown.length < 2 ? shown.join('') : `${shown.slice(0, -1).join(', ')} or ${shown.at(-1)}`
 }
 
 /** `1.4 times`, `23 times`. */
 export function times(ratio: number): string {
-  return `${ratio < 10 ? ratio.toFixed(1) : Math.round(ratio)} times`
+  return `${ratio < 10 ? ratio.toFixed(1) : Math.round(ratio).toLocaleString('en-US')} times`
 }

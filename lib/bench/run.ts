@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { DriverModule } from '../driver.ts'
-import { StorageError } from '../errors.ts'
+import { asStorageError, StorageError } from '../errors.ts'
 import { scratchBase } from '../fs/scratch.ts'
 import type { Durability } from '../layers/index.ts'
 import { Place, backingMissing, describeBacking, isDirectory } from './place.ts'
@@ -111,7 +111,7 @@ class Run {
     this.#rounds = options.rounds ?? (this.#quick ? 6 : 12)
     if (!(this.#rounds >= 1) || !(this.#minutes === undefined || this.#minutes > 0)) throw new TypeError('rounds and minutes are positive')
     this.#schedule = new Schedule(this.#rounds, this.#minutes)
-    this.#base = fs.realpathSync(options.dir ?? scratchBase())
+    this.#base = baseOf(options.dir ?? scratchBase())
     const names = options.workloads ?? workloads.map(({ name }) => name)
     for (const name of names) {
       if (!workloads.some(workload => workload.name === name)) throw new StorageError('INVALID_ARGUMENT', `there is no workload ${JSON.stringify(name)}`, { op: 'bench', hint: workloads.map(workload => workload.name).join(', ') })
@@ -299,6 +299,14 @@ class Run {
       workloads: this.#chosen.map(infoOf), absent: [...this.#absent.values()],
       cells: [...this.#cells.values()].map(({ cell, rounds }) => ({ ...cell, rounds })),
     }
+  }
+}
+
+function baseOf(dir: string): string {
+  try {
+    return fs.realpathSync(dir)
+  } catch (error) {
+    throw asStorageError(error, `making a folder to measure in below ${dir}`, { op: 'bench', path: dir })
   }
 }
 

@@ -6,6 +6,15 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] ?? NaN : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2
 }
 
+/**
+ * What a round's samples stand for: their lower quartile, which is what the step takes when little else goes on. Others' load only ever adds. Between two runs
+ * on a machine with eight times the load it could serve, medians of 580 figures differed by 57 % (robust deviation), lower quartiles by 29 %.
+ */
+export function typical(samples: readonly number[]): number {
+  const sorted = [...samples].sort((a, b) => a - b)
+  return sorted[(sorted.length - 1) >> 2] ?? NaN
+}
+
 export interface Interval {
   readonly median: number
   readonly low: number

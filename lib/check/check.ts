@@ -8,17 +8,15 @@ import { driverProblems } from './driver-problems.ts'
 import { imageProblems } from './image-problems.ts'
 import { damaged, layerProblems } from './layer-problems.ts'
 import { leftoverProblems } from './leftover-problems.ts'
-import { findingKinds } from './types.ts'
-import type { CheckArea, CheckOptions, CheckParts, Finding, Problem } from './types.ts'
+import { checkAreas, findingKinds } from './types.ts'
+import type { CheckOptions, CheckParts, Finding, Problem } from './types.ts'
 import { inParallel, verifyLayer } from './verify.ts'
 import { look } from './view.ts'
 import type { LayerEntry, View } from './view.ts'
 import { volumeProblems } from './volume-problems.ts'
 
-/** Between two looks: longer than anything takes that no lock and no intent tells of. */
-const pausesMs = [20, 100, 400]
-
-export const checkAreas: readonly CheckArea[] = ['driver', 'layers', 'images', 'containers', 'volumes', 'leftovers']
+/** Between two looks. The first does where nobody else is at work; the others are longer than anything takes that no lock and no intent tells of. */
+const pausesMs = [5, 100, 400]
 
 /** Findings, as they are found. */
 export async function* check(parts: CheckParts, options: CheckOptions = {}): AsyncGenerator<Finding> {
@@ -83,24 +81,27 @@ function withoutConsequences(view: View, all: readonly Problem[]): Problem[] {
 async function* contentProblems(parts: CheckParts, view: View, found: readonly Problem[], options: CheckOptions): AsyncGenerator<Problem> {
   const told = new Set(found.filter(problem => severityOf(problem) === 'damage').map(problem => problem.subject))
   const entries = [...view.layers.values()].filter(entry => entry.layer !== undefined && !told.has(entry.chainId) && !told.has(entry.layer.cacheId) && entry.layer.cacheId !== undefined)
+  // A broken link of one layer hides all that stand on it.
+  const homeIsDamaged = found.some(problem => findingKinds[problem.kind][0] === 'driver' && severityOf(problem) === 'damage')
   const bytesOf = new Map<LayerEntry, number>()
   let done = 0
   const report = (): void => options.onProgress?.({ done, total: entries.length, bytes: [...bytesOf.values()].reduce((sum, bytes) => sum + bytes, 0) })
   for await (const problem of inParallel(entries, async entry => {
-    const fault = await verify(parts, view, entry, options.signal, bytes => { bytesOf.set(entry, bytes); report() })
+    const fault = await verify(parts, view, entry, homeIsDamaged, options.signal, bytes => { bytesOf.set(entry, bytes); report() })
     done++
     report()
     return fault
   })) if (problem !== undefined) yield problem
 }
 
-async function verify(parts: CheckParts, view: View, entry: LayerEntry, signal: AbortSignal | undefined, onProgress: (bytes: number) => void): Promise<Problem | undefined> {
+async function verify(parts: CheckParts, view: View, entry: LayerEntry, homeIsDamaged: boolean, signal: AbortSignal | undefined, onProgress: (bytes: number) => void): Promise<Problem | undefined> {
   if (entry.layer === undefined) return undefined
   const result = await verifyLayer(parts.driver, entry.layer, entry.dir, { signal, onProgress })
   if (typeof result === 'number') {
     onProgress(result)
     return undefined
   }
+  if (result.unplaced === true && homeIsDamaged) return undefined
   // Removed, or mended, while it was read.
   const now = (await look(parts)).layers.get(entry.chainId)
   if (now?.layer === undefined || now.layer.cacheId !== entry.layer.cacheId) return undefined

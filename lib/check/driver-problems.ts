@@ -11,7 +11,7 @@ import type { View } from './view.ts'
 
 export function* driverProblems(parts: CheckParts, view: View): Generator<Problem> {
   const { driver } = parts
-  for (const { mend, repair, ...problem } of driver.inspect?.({ parents: view.parents, busy: view.busyLayer }) ?? []) {
+  for (const { mend, repair, ...problem } of driver.inspect?.({ parents: view.parents, busy: id => view.busyLayer(id) || view.resting.has(id) }) ?? []) {
     const leftover = problem.kind === 'half-made' || problem.kind === 'half-removed'
     yield {
       ...problem, phase: leftover ? 'settle' : 'structure', ...imagesOf(view, problem.subject),
@@ -21,7 +21,7 @@ export function* driverProblems(parts: CheckParts, view: View): Generator<Proble
   }
   const [doubt] = view.doubtsOfDriverLayers
   for (const id of view.driverLayers) {
-    if (view.parents.has(id) || view.busyLayer(id)) continue
+    if (view.parents.has(id) || view.resting.has(id) || view.busyLayer(id)) continue
     const problem = { kind: 'driver-orphan', subject: id, path: path.join(parts.root.path, parts.root.driverName, id), measure: () => usageOf(parts, id) } as const
     if (doubt !== undefined) yield { ...problem, doubtful: true, reason: `no image, container or snapshot has this layer, but it is left alone: ${doubt}` }
     else yield { ...problem, reason: 'no image, container, snapshot or build has this layer', repair: 'remove it', gains: true, mend: tools => removeOrphan(tools, id) }

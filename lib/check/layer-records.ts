@@ -21,7 +21,7 @@ export async function restoreRecord(tools: MendTools, chainId: ChainId): Promise
   const said = readText(path.join(dir, 'cache-id'))
   const named = isLayerId(said) && view.driverLayers.has(said) ? [said] : []
   // A lost cache-id: one of those that nobody names, if its content is this layer's.
-  const candidates: readonly LayerId[] = named.length > 0 ? named : [...view.driverLayers].filter(id => !view.parents.has(id) && !view.busyLayer(id))
+  const candidates: readonly LayerId[] = named.length > 0 ? named : [...view.driverLayers].filter(id => !view.parents.has(id) && !view.resting.has(id) && !view.busyLayer(id))
   for (const cacheId of candidates) {
     const diffId = await digestOf(tools, dir, cacheId)
     if (diffId === undefined) continue

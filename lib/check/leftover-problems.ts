@@ -24,7 +24,8 @@ export function* leftoverProblems(parts: CheckParts, view: View): Generator<Prob
     }
   }
   yield* sessionProblems(parts)
-  for (const dir of [ownState.tmp(root), ...unfinishedDrops(root)]) yield* temporaryProblems(view, dir, () => true)
+  yield* unfinishedDrops(parts)
+  yield* temporaryProblems(view, ownState.tmp(root), () => true)
   for (const dir of writtenAtomically(parts)) yield* temporaryProblems(view, dir, name => name.startsWith('.tmp-'))
   for (const item of view.setAside) {
     yield {
@@ -66,9 +67,13 @@ function* sessionProblems({ root }: CheckParts): Generator<Problem> {
   }
 }
 
-/** The old side of a migration that was interrupted: its catalogue has gone to this folder, so nothing names what it holds. */
-function unfinishedDrops(root: CheckParts['root']): string[] {
-  return namesIn(ownState.dir(root)).filter(name => name.startsWith('dropped-')).map(name => path.join(ownState.dir(root), name))
+/** The old side of a migration: its catalogue has gone to this folder, and its layers are being deleted (drop.ts). */
+function* unfinishedDrops({ root }: CheckParts): Generator<Problem> {
+  for (const name of namesIn(ownState.dir(root))) {
+    const dir = path.join(ownState.dir(root), name)
+    if (!name.startsWith('dropped-') || name.endsWith('.lock') || isHeld(`${dir}.lock`)) continue
+    yield { kind: 'temporary-file', subject: name, path: dir, reason: 'a migration ended before it had deleted its old side; whoever opens the data root for writing next goes on with that', measure: () => sizeOf(dir) }
+  }
 }
 
 /** Folders whose files are written aside and renamed. */

@@ -47,7 +47,7 @@ const mostRounds = 64
 /** @throws READ_ONLY (also while a dockerd runs), ABORTED, what opening an archive throws */
 export async function repair(parts: CheckParts, options: RepairOptions = {}): Promise<RepairResult> {
   if (options.apply !== true) return await plan(parts, options)
-  if (parts.root.readOnly) throw readOnlyError('repair')
+  if (parts.root.readOnly) throw readOnlyError(parts.root, 'repair')
   const sources = options.from ?? []
   if (sources.length === 0) return await apply(parts, new Archives(), options)
   return await parts.layers.run('repair', async operation => {

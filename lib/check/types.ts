@@ -14,7 +14,8 @@ import type { Archives } from './archives.ts'
  */
 export type Severity = 'damage' | 'leftover' | 'notice'
 
-export type CheckArea = 'driver' | 'layers' | 'images' | 'containers' | 'volumes' | 'leftovers'
+export const checkAreas = ['driver', 'layers', 'images', 'containers', 'volumes', 'leftovers'] as const
+export type CheckArea = (typeof checkAreas)[number]
 
 /** Every kind of finding. New ones may come with a minor version; what one means does not change. */
 export const findingKinds = {

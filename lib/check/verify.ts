@@ -37,6 +37,8 @@ export interface Fault {
   readonly kind: 'content-missing' | 'content-damaged' | 'tar-split-damaged'
   readonly path: string
   readonly reason: string
+  /** The driver could not say where the content lies. */
+  readonly unplaced?: boolean
 }
 
 /** Rebuild the tar of what lies in `dir` by the tar-split of `layerDir`. @throws CORRUPT, NOT_FOUND, ABORTED, IO, … */
@@ -52,9 +54,14 @@ export async function digestOfLayer(layerDir: string, dir: string, options: { re
 /** What is wrong with the layer's content, or how many bytes its tar has. @throws ABORTED */
 export async function verifyLayer(driver: Driver, layer: Layer, layerDir: string, options: { readonly signal?: AbortSignal | undefined; readonly onProgress?: ((bytes: number) => void) | undefined } = {}): Promise<Fault | number> {
   const tarSplit = path.join(layerDir, tarSplitName)
-  let dir = tarSplit
+  let dir: string
   try {
     dir = (await driver.content(layer.cacheId)).path
+  } catch (error) {
+    if (!StorageError.is(error)) throw error
+    return { kind: error.code === 'NOT_FOUND' ? 'content-missing' : 'content-damaged', path: layerDir, reason: error.message, unplaced: true }
+  }
+  try {
     const { digest, bytes } = await digestOfLayer(layerDir, dir, options)
     if (digest === layer.diffId) return bytes
     return { kind: 'content-damaged', path: dir, reason: `its tar has the digest ${digest} and not ${layer.diffId}: files, or what the tar-split says of them, were changed` }

@@ -74,8 +74,12 @@ export interface View {
   readonly setAside: readonly SetAside[]
   /** Every driver layer that a catalogue names, with the one below (see HomeFacts). */
   readonly parents: ReadonlyMap<LayerId, LayerId | undefined | null>
+  /** Driver layers that are known and out of use: of removed snapshots, and set aside. */
+  readonly resting: ReadonlySet<LayerId>
   /** Layers of the database that somebody refers to, parents included. */
   readonly referred: ReadonlySet<ChainId>
+  /** The same but for images. */
+  readonly referredByOthers: ReadonlySet<ChainId>
   /** Why driver layers that nobody names cannot be proved to be nobody's; empty when they can. */
   readonly doubtsOfDriverLayers: readonly string[]
   /** The same for layers of the database. */
@@ -148,21 +152,24 @@ export async function look(parts: CheckParts): Promise<View> {
     }
   }
   for (const { id, parentRef } of inventory.layers) parents.set(id, parentRef === '' ? undefined : isDigest(parentRef) ? cacheIdOf(parentRef as ChainId) : parentRef as LayerId)
-  for (const id of [...inventory.removed, ...build.driverLayers.keys(), ...setAside.flatMap(item => item.driverLayers)]) if (!parents.has(id)) parents.set(id, null)
+  for (const id of build.driverLayers.keys()) if (!parents.has(id)) parents.set(id, null)
+  const resting = new Set([...inventory.removed, ...setAside.flatMap(item => item.driverLayers)])
 
   const referred = new Set<ChainId>()
   const refer = (chainId: ChainId | undefined): void => {
     for (let next = chainId; next !== undefined && !referred.has(next); next = layers.get(next)?.parent) referred.add(next)
   }
+  for (const { parent } of containersLayers.values()) refer(parent)
+  for (const id of [...inventory.images, ...build.layers, ...busy.chains, ...setAside.flatMap(item => item.layers)]) refer(id)
+  const referredByOthers = new Set(referred)
   // Each by itself: a record that has lost its parent must not cut off what is below.
   for (const { chain } of images.values()) chain?.forEach(refer)
-  for (const { parent } of containersLayers.values()) refer(parent)
-  for (const id of [...inventory.images, ...build.layers, ...busy.chains, ...setAside.flatMap(item => item.layers), ...await parts.layers.referred()]) refer(id)
+  for (const id of await parts.layers.referred()) refer(id)
 
   const doubts = doubtsOf({ layers, containersLayers, images, containers, setAside, unreadable, driver: root.driverName })
   return {
-    driverLayers, layers, containersLayers, images, names: names.known, namesDamage: names.damage, containers, snapshotLayers: inventory.layers, setAside, parents, referred,
-    ...doubts, unreadable, intents: after, quiet, busyLayer, busyPath: target => busy.paths.has(target), busyChain: id => busy.chains.has(id),
+    driverLayers, layers, containersLayers, images, names: names.known, namesDamage: names.damage, containers, snapshotLayers: inventory.layers, setAside, parents, referred, referredByOthers,
+    ...doubts, unreadable, intents: after, quiet, resting, busyLayer, busyPath: target => busy.paths.has(target), busyChain: id => busy.chains.has(id),
     imagesOn: chainIds => [...images.values()].filter(({ chain }) => chain?.some(id => chainIds.has(id)) === true).map(nameOf),
   }
 }

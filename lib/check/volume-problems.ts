@@ -3,12 +3,13 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { StorageError } from '../errors.ts'
+import { atomicWriteSync } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { parseLayerId } from '../ids.ts'
 import { MountCounts } from '../layers/mount-counts.ts'
 import { isAlive } from '../sys/lock.ts'
 import { hasUnfinishedFill } from '../volumes/fill.ts'
-import { parseLocalOptions } from '../volumes/local-options.ts'
+import { localOptionsOf, parseLocalOptions } from '../volumes/local-options.ts'
 import { VolumeDatabase } from '../volumes/metadata.ts'
 import type { VolumeMetadata } from '../volumes/metadata.ts'
 import { checkVolumeName } from '../volumes/name.ts'
@@ -82,14 +83,28 @@ function* folderProblems({ root, volumes }: CheckParts, database: VolumeDatabase
     if (fs.existsSync(options)) parseLocalOptions(fs.readFileSync(options, 'utf8'), options)
   } catch (error) {
     if (!StorageError.is(error)) throw error
-    const known = Object.keys(entries?.get(name)?.Options ?? {}).length
-    yield { kind: 'volume-damaged', subject: name, path: options, reason: `the volume's options cannot be read: ${error.message}; left alone${known > 0 ? ', though metadata.db has options of it' : ''}: correct or remove the file` }
+    yield optionsProblem(root, name, options, error, entries?.get(name))
   }
   if (entries !== undefined && !entries.has(name)) {
     yield {
       kind: 'volume-without-metadata', subject: name, path: dir, reason: 'metadata.db has no entry of the volume: it has no labels, and counts as named', repair: 'make an entry without labels',
       mend: () => volumes.withLock(name, async () => { if (database.get(name) === undefined && volumes.find(name) !== undefined) await database.set({ Name: name, Driver: 'local', Labels: null, Options: null }) }),
     }
+  }
+}
+
+/** What was asked for stands in metadata.db as well, in the words of the API. */
+function optionsProblem(root: CheckParts['root'], name: string, file: string, error: StorageError, entry: VolumeMetadata | undefined): Problem {
+  const problem = { kind: 'volume-damaged', subject: name, path: file, phase: 'structure' } as const
+  const reason = `the volume's options cannot be read: ${error.message}`
+  if (entry === undefined) return { ...problem, reason: `${reason}; left alone, as metadata.db has no entry of the volume: correct or remove the file` }
+  const saved = localOptionsOf(entry.Options ?? {})
+  return {
+    ...problem, reason, repair: saved === undefined ? 'set the file aside: the volume was made without options' : 'write it anew from metadata.db',
+    mend: () => {
+      if (saved === undefined) setAside(root, { kind: 'file', subject: `${name}-opts.json`, reason: error.message, driverLayers: [], layers: [], unsureOf: [], names: [] }, [file])
+      else atomicWriteSync(file, JSON.stringify(saved), { mode: 0o600, sync: root.durability !== 'none' })
+    },
   }
 }
 

@@ -102,7 +102,7 @@ function text(comparison: ImageComparison, all: boolean): Buffer {
     const id = side.imageId === undefined ? '' : ` ${shortId(side.imageId)}`
     lines.push(styled(process.stdout, 'bold', printable(`${sign} ${side.name}`)) + ` (${side.kind}${id}, ${side.layers} ${side.layers === 1 ? 'layer' : 'layers'})`)
   }
-  for (const { key, before: was, after: is } of config ?? []) lines.push(`${mark('changed')} config ${printable(`${key}: ${json(was)} → ${json(is)}`)}`)
+  for (const { key, before: was, after: is } of config ?? []) lines.push(`${mark('changed')} ${printable(`${key}: ${json(was)} → ${json(is)}`)}`)
   for (const layer of layers ?? []) lines.push(...layerLines(layer, all))
   if (flat !== undefined) lines.push(...treeLines(flat, all, ''))
   if (flat !== undefined && !flat.equal) lines.push(totals(flat))

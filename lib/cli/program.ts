@@ -88,6 +88,9 @@ const groups: Readonly<Record<string, Group>> = {
     summary: 'Look at and move the whole store',
     commands: {
       df: { summary: 'Show disk usage', load: () => import('./system/df.ts') },
+      check: { summary: 'Look for damage and for what nobody needs', load: () => import('./system/check.ts') },
+      repair: { summary: 'Mend what can be mended, and remove what is nobody\'s', load: () => import('./system/repair.ts') },
+      prune: { summary: 'Remove what nobody refers to', load: () => import('./system/prune.ts') },
       migrate: { summary: 'Move everything to another storage driver', load: () => import('./system/migrate.ts') },
     },
   },

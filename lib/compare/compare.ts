@@ -273,9 +273,16 @@ function factsOf({ index, diffId, command }: SourceLayer, entries?: readonly Lay
   return { index, command, ...(diffId === undefined ? {} : { diffId }), ...(entries === undefined ? {} : { sizeBytes: sizeOf(entries) }) }
 }
 
-/** What a path of a layer is for: the entry itself, its deletion, or hiding what is below it. The last of several counts, as when extracting. */
+/**
+ * What a path of a layer is for: the entry itself, its deletion, or hiding what is below it. The last of several counts, as when extracting. Two NULs: so a
+ * directory's mark comes before what is in the directory.
+ */
 function keyed(entries: readonly LayerEntry[]): Map<string, LayerEntry> {
-  return new Map(entries.map(entry => [`${entry.path.toString('latin1')}\0${entry.mark ?? ''}`, entry]))
+  return new Map(entries.map(entry => [`${entry.path.toString('latin1')}\0\0${entry.mark ?? ''}`, entry]))
+}
+
+function pathOf(key: string): string {
+  return key.slice(0, key.indexOf('\0'))
 }
 
 /** Entry by entry, as the tars have them: a hard link is a link. */
@@ -283,7 +290,7 @@ function strictLayer(x: readonly LayerEntry[], y: readonly LayerEntry[], wanted:
   const a = keyed(x), b = keyed(y)
   const differences: Difference[] = []
   for (const key of union(a, b)) {
-    if (!wanted(key.slice(0, key.lastIndexOf('\0')))) continue
+    if (!wanted(pathOf(key))) continue
     const before = a.get(key), after = b.get(key)
     const path = (before ?? after as LayerEntry).path
     if (before === undefined || after === undefined) {
@@ -323,7 +330,7 @@ function semanticLayer(x: readonly LayerEntry[], y: readonly LayerEntry[], wante
   const p = keyed(marks(x)), q = keyed(marks(y))
   for (const key of union(p, q)) {
     const before = p.get(key), after = q.get(key)
-    if (before !== undefined && after !== undefined || !wanted(key.slice(0, key.lastIndexOf('\0')))) continue
+    if (before !== undefined && after !== undefined || !wanted(pathOf(key))) continue
     differences.push({ path: (before ?? after as LayerEntry).path, change: before === undefined ? 'added' : 'removed', aspects: [], ...(before === undefined ? {} : { before }), ...(after === undefined ? {} : { after }) })
   }
   return differences.sort((one, other) => byPath(one.path.toString('latin1'), other.path.toString('latin1')))

@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto'
 import { writeLayer } from '../diff/index.ts'
 import type { FileRange } from '../diff/index.ts'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
+import { readDescriptor } from '../fs/read-descriptor.ts'
 import type { ChainId, Digest } from '../ids.ts'
 import { openArchive, readSmall } from '../images/archive.ts'
 import type { Archive } from '../images/archive.ts'
@@ -317,14 +318,17 @@ function tarSource(file: string, archive: Archive): ImageSource {
 
 /** A part of an open file, by position: the descriptor's own position is not touched, so several readers may share it. */
 export async function* readRange({ fd, offset, length }: FileRange): AsyncGenerator<Buffer, void, undefined> {
-  if (length === 0) return
-  const stream = fs.createReadStream('', { fd, start: offset, end: offset + length - 1, autoClose: false, highWaterMark: 1024 * 1024 })
+  let left = length
   try {
-    for await (const chunk of stream) yield chunk as Buffer
+    for await (const chunk of readDescriptor(fd, { offset, length })) {
+      left -= chunk.length
+      yield chunk
+    }
   } catch (error) {
     if (isErrno(error, 'EBADF')) throw new StorageError('CLOSED', 'reading a layer: the source is closed', {}, { cause: error })
     throw asStorageError(error, 'reading a layer')
   }
+  if (left > 0) throw new StorageError('INVALID_ARCHIVE', `unexpected end of archive: ${left} bytes of a layer are missing`)
 }
 
 /** What squashing and the like need of a source. @throws INVALID_ARGUMENT when it is no image */

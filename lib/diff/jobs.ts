@@ -103,7 +103,7 @@ function inPlace<T>(dir: string, work: (place: Place) => T | Promise<T>): Promis
   return reporting(`working in ${dir}`, () => {
     if (!fs.statSync(dir).isDirectory()) throw new StorageError('INVALID_ARGUMENT', `${dir} is not a directory`, { path: dir, errno: 'ENOTDIR' })
     if (canJail()) return inJail(dir, () => work(jailedPlace()))
-    const unjailed = (): T | Promise<T> => openat2Works() ? closing(openat2Place(dir), work) : work(resolvingPlace(dir))
+    const unjailed = (): T | Promise<T> => openat2Works() ? closing(openat2Place(dir, { follow: true }), work) : work(resolvingPlace(dir))
     return canStandAlone() ? withOwnUmask(unjailed) : unjailed()
   })
 }

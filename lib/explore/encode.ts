@@ -117,7 +117,8 @@ export function encodeImage(analysis: ImageAnalysis): EncodedImage {
   })
   writer.number(wasted.length)
   for (const row of wasted) writer.column([row.node, row.count, row.sizeBytes, row.layers.length, ...row.layers])
-  return { bytes: deflateRawSync(writer.bytes, { level: 9 }), paths: columns.name.length - 1, files }
+  // Level 9 takes four times as long for 1 % less.
+  return { bytes: deflateRawSync(writer.bytes, { level: 7 }), paths: columns.name.length - 1, files }
 }
 
 function nodeAt(tree: MergedNode, path: Buffer): MergedNode | undefined {

@@ -147,7 +147,7 @@ th { text-align: start; font-weight: 600; border-bottom: 1px solid var(--strong-
 th button { border: 0; padding: 0; font-weight: inherit; min-height: 1.5rem }
 th[aria-sort=ascending] button::after { content: " ↑" }
 th[aria-sort=descending] button::after { content: " ↓" }
-td { border-bottom: 1px solid var(--line); padding: .25rem .75rem .25rem 0; vertical-align: baseline }
+td { border-bottom: 1px solid var(--line); padding: .25rem .75rem .25rem 0; vertical-align: top }
 th.number, td.number { text-align: end; width: 1%; padding-inline-end: 1.25rem }
 td:last-child, th:last-child { width: 1%; padding-inline-end: 0 }
 .paper-only { display: none }

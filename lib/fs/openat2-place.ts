@@ -3,13 +3,13 @@
 
 import fs from 'node:fs'
 import { isErrno } from '../errors.ts'
-import { openat2, RESOLVE_IN_ROOT } from '../sys/files.ts'
+import { closeNative, openat2, RESOLVE_IN_ROOT } from '../sys/files.ts'
 import { nativeReason } from '../sys/native.ts'
 import { baseOf, childPath, parentOf, resolvingPlace, toTreePath } from './rooted.ts'
 import type { Place, TreePath } from './rooted.ts'
 
 const O_PATH = 0o10000000
-const { O_RDONLY, O_DIRECTORY } = fs.constants
+const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants
 /** Descriptors stay open for as many further names: a caller still works with the path that it got before the last few. */
 const keptOpen = 64
 
@@ -31,15 +31,19 @@ function tryIt(): boolean {
     if (isErrno(error, 'ENOSYS', 'EPERM', 'ENOENT', 'EACCES')) return false
     throw error
   } finally {
-    for (const open of [root, fd]) if (open !== undefined) fs.closeSync(open)
+    if (root !== undefined) fs.closeSync(root)
+    if (fd !== undefined) closeNative(fd)
   }
 }
 
 export interface ClosablePlace extends Place { close(): void }
 
-/** Close it when the work is done: it holds descriptors. @throws NOT_FOUND and others when `root` is no directory */
-export function openat2Place(root: string): ClosablePlace {
-  const rootFd = fs.openSync(root, O_RDONLY | O_DIRECTORY)
+/**
+ * Close it when the work is done: it holds descriptors. A root that is a link is followed only with `follow`: where others may write to the directory around it, it may
+ * have been swapped. @throws NOT_FOUND, ENOTDIR, ELOOP
+ */
+export function openat2Place(root: string | Buffer, options: { readonly follow?: boolean } = {}): ClosablePlace {
+  const rootFd = fs.openSync(root, O_RDONLY | O_DIRECTORY | (options.follow === true ? 0 : O_NOFOLLOW))
   const rootPath = `/proc/self/fd/${rootFd}`
   // By the parent's name in latin1, least recently used first.
   const parents = new Map<string, number>()
@@ -51,9 +55,9 @@ export function openat2Place(root: string): ClosablePlace {
     for (const [key, fd] of parents) {
       if (parents.size <= keptOpen) break
       parents.delete(key)
-      fs.closeSync(fd)
+      closeNative(fd)
     }
-    while (retired.length > keptOpen) fs.closeSync(retired.shift() as number)
+    while (retired.length > keptOpen) closeNative(retired.shift() as number)
   }
 
   const parentPath = (name: Buffer): string => {
@@ -80,7 +84,8 @@ export function openat2Place(root: string): ClosablePlace {
     // A name inside the root, whatever it says: who uses it comes back through `path`.
     follow: name => links.follow(name),
     close(): void {
-      for (const fd of [...parents.values(), ...retired, rootFd]) fs.closeSync(fd)
+      for (const fd of [...parents.values(), ...retired]) closeNative(fd)
+      fs.closeSync(rootFd)
       parents.clear()
       retired = []
     },

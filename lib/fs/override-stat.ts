@@ -104,6 +104,9 @@ export function effectiveStat(path: string | Buffer, st: fs.BigIntStats): Effect
 /** `real`: made as asked. `noted`: made as near as allowed, the truth in the xattr. `lost`: could not even be noted. */
 export type Outcome = 'real' | 'noted' | 'lost'
 
+/** chmod(2) follows links: where others write to the tree, another one is given that does not. */
+export type Chmod = (path: string | Buffer, mode: number) => void
+
 /**
  * Set owner and mode of what was just made at `path` (links not followed): chown first, since chown clears setuid (chown(2)).
  *
@@ -111,15 +114,15 @@ export type Outcome = 'real' | 'noted' | 'lost'
  * back, and drops a file's setuid and setgid, which would act for the wrong user. Our own files are noted as well: what is ours and has no note
  * was made by a container, and counts as root's (umoci's rule, lib/diff). By that rule 0:0 needs no note where none can be kept.
  */
-export function setOwnership(path: string | Buffer, stat: { readonly uid: number; readonly gid: number; readonly mode: number }, isSymlink = false): Outcome {
+export function setOwnership(path: string | Buffer, stat: { readonly uid: number; readonly gid: number; readonly mode: number }, isSymlink = false, chmod: Chmod = fs.chmodSync): Outcome {
   const mode = stat.mode & 0o7777
   if (privileges().chown && chowned(path, stat)) {
-    if (!isSymlink) fs.chmodSync(path, mode)
+    if (!isSymlink) chmod(path, mode)
     return 'real'
   }
   const isRoots = stat.uid === 0 && stat.gid === 0
   if (isSymlink) return isRoots ? 'real' : 'lost'
-  return note(path, { uid: stat.uid, gid: stat.gid, mode }, isRoots)
+  return note(path, { uid: stat.uid, gid: stat.gid, mode }, isRoots, chmod)
 }
 
 function chowned(path: string | Buffer, stat: { readonly uid: number; readonly gid: number }): boolean {
@@ -133,11 +136,11 @@ function chowned(path: string | Buffer, stat: { readonly uid: number; readonly g
   }
 }
 
-function note(path: string | Buffer, stat: OverrideStat, isRoots: boolean): Outcome {
+function note(path: string | Buffer, stat: OverrideStat, isRoots: boolean, chmod: Chmod): Outcome {
   const st = fs.lstatSync(path)
   const isDirectory = st.isDirectory()
   const real = isDirectory ? stat.mode | 0o700 : stat.mode & 0o1777 | 0o600
-  fs.chmodSync(path, real)
+  chmod(path, real)
   if ((st.isFile() || isDirectory) && writeOverrideStat(path, stat)) return 'noted'
   return isRoots && real === stat.mode ? 'real' : 'lost'
 }
@@ -158,7 +161,7 @@ const typeNames: Readonly<Record<number, OverrideType>> = { [S_IFCHR]: 'char', [
  * could not carry a note), an empty regular file with the note stands in its place. 'lost' without native calls: nothing was made.
  * @throws ALREADY_EXISTS and the other errors of mknod(2)
  */
-export function makeSpecial(path: string | Buffer, file: SpecialFile): Outcome {
+export function makeSpecial(path: string | Buffer, file: SpecialFile, chmod: Chmod = fs.chmodSync): Outcome {
   const type = file.mode & S_IFMT
   const name = typeNames[type]
   if (name === undefined) throw new TypeError(`not a special file's mode: 0${file.mode.toString(8)}`)
@@ -166,7 +169,7 @@ export function makeSpecial(path: string | Buffer, file: SpecialFile): Outcome {
   const isDevice = type === S_IFCHR || type === S_IFBLK
   try {
     mknod(path, type | 0o600, isDevice ? makedev(file.major, file.minor) : 0n)
-    if (setOwnership(path, { ...file, mode: file.mode & 0o7777 }) === 'real') return 'real'
+    if (setOwnership(path, { ...file, mode: file.mode & 0o7777 }, false, chmod) === 'real') return 'real'
     fs.unlinkSync(path)
   } catch (error) {
     if (!isErrno(error, 'EPERM')) throw error
@@ -175,5 +178,5 @@ export function makeSpecial(path: string | Buffer, file: SpecialFile): Outcome {
   const stat: OverrideStat = {
     uid: file.uid, gid: file.gid, mode: file.mode & 0o7777, type: name, ...(isDevice ? { major: file.major, minor: file.minor } : {}),
   }
-  return note(path, stat, false)
+  return note(path, stat, false, chmod)
 }

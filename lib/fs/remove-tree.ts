@@ -3,8 +3,9 @@
 
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
+import path from 'node:path'
 import { isErrno, StorageError } from '../errors.ts'
-import { isJailed } from '../sys/jail.ts'
+import { canJail, inJail, isJailed } from '../sys/jail.ts'
 import { mountTable } from '../sys/mount.ts'
 import type { MountInfo } from '../sys/mount.ts'
 import { runJob } from '../sys/threads.ts'
@@ -26,12 +27,15 @@ interface Removal {
 
 /** Remove `root` and everything below it. Nothing there is fine, and so is somebody else removing it at the same time. @throws BUSY for a mount point inside */
 export function removeTreeSync(root: string | Buffer, checkAborted: () => void = () => undefined): void {
-  const path = typeof root === 'string' ? Buffer.from(root) : root
-  const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  const at = typeof root === 'string' ? Buffer.from(root) : root
+  remove(at, () => refuseMounts(at), checkAborted)
+}
+
+function remove(root: Buffer, noMounts: () => boolean, checkAborted: () => void): void {
+  const stat = fs.lstatSync(root, { bigint: true, throwIfNoEntry: false })
   if (stat === undefined) return
-  if (!stat.isDirectory()) { unlink(path); return }
-  const noMounts = refuseMounts(path)
-  removeDirectory(path, { root: path, device: stat.dev, noMounts, checkAborted })
+  if (!stat.isDirectory()) { unlink(root); return }
+  removeDirectory(root, { root, device: stat.dev, noMounts: noMounts(), checkAborted })
 }
 
 /**
@@ -113,12 +117,33 @@ function mounted(path: Buffer): StorageError {
   return new StorageError('BUSY', `removing ${path}: something is mounted there`, { op: 'remove', path: path.toString(), errno: 'EBUSY', hint: `umount ${path}` })
 }
 
-/** `removeTreeSync`, in a worker thread unless the tree is small. */
-export async function removeTree(root: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
-  if (!removeSmall(Buffer.from(root))) await runJob<string, void>(import.meta.url, 'removeTreeJob', root, { signal: options.signal })
+export interface RemoveOptions {
+  readonly signal?: AbortSignal | undefined
+  /**
+   * Somebody who is not trusted, such as a container, may change the tree meanwhile: as root it is then removed by a thread that is jailed into the directory around it,
+   * which must not be theirs to replace; so a directory that is swapped for a link leads to nothing outside. Default false.
+   */
+  readonly changing?: boolean
 }
 
+/** `removeTreeSync`, in a worker thread unless the tree is small. */
+export async function removeTree(root: string, options: RemoveOptions = {}): Promise<void> {
+  const { signal, changing = false } = options
+  if (changing || !removeSmall(Buffer.from(root))) await runJob<Job, void>(import.meta.url, 'removeTreeJob', { root, changing }, { signal })
+}
+
+interface Job { readonly root: string; readonly changing: boolean }
+
 /** For threads.ts only. */
-export function removeTreeJob(root: string, context: JobContext): void {
-  removeTreeSync(root, () => context.checkAborted())
+export async function removeTreeJob({ root, changing }: Job, context: JobContext): Promise<void> {
+  const check = (): void => context.checkAborted()
+  if (!changing || !canJail()) { removeTreeSync(root, check); return }
+  const around = path.dirname(root), inside = path.join('/', path.basename(root))
+  // What is mounted can be asked only out here.
+  const noMounts = refuseMounts(Buffer.from(root))
+  try {
+    await inJail(around, () => remove(Buffer.from(inside), () => noMounts, check))
+  } catch (error) {
+    throw StorageError.is(error, 'BUSY') && error.info.path?.startsWith('/') === true ? mounted(Buffer.from(path.join(around, error.info.path))) : error
+  }
 }

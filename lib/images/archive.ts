@@ -6,6 +6,7 @@ import path from 'node:path'
 import { createHash, randomBytes } from 'node:crypto'
 import type { FileRange } from '../diff/index.ts'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
+import { readDescriptor } from '../fs/read-descriptor.ts'
 import { hexOf } from '../ids.ts'
 import type { Digest } from '../ids.ts'
 import { ownState } from '../layers/data-root.ts'
@@ -178,8 +179,7 @@ export async function openArchive(source: ArchiveSource, options: OpenArchiveOpt
         return new TarArchive(name, opened.fd, stat.size, index, opened.owned)
       }
     }
-    const from = stat.isFile() ? { start: 0 } : {}
-    return await spooled(name, fs.createReadStream('', { fd: opened.fd, autoClose: false, highWaterMark: 1024 * 1024, ...from }), options)
+    return await spooled(name, readDescriptor(opened.fd, stat.isFile() ? { offset: 0, length: stat.size } : undefined), options)
   } finally {
     if (opened.owned && !keep) fs.closeSync(opened.fd)
   }

@@ -3,6 +3,7 @@
 import { StorageError } from '../errors.ts'
 import { isDigest } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
+import { readOnlyError } from '../layers/store-lock.ts'
 import type { DataRoot, Layer, LayerStore, Operation } from '../layers/types.ts'
 import { chainIdsOf, decodeConfig } from './config.ts'
 import { ImageDb } from './image-db.ts'
@@ -37,7 +38,7 @@ export class ImageContext {
   }
 
   mustWrite(op: string): void {
-    if (this.root.readOnly) throw new StorageError('READ_ONLY', `cannot ${op}: the data root ${this.root.path} is open read-only`, { op, path: this.root.path })
+    if (this.root.readOnly) throw readOnlyError(this.root, op)
   }
 
   /**

@@ -2,6 +2,7 @@
 
 import fs from 'node:fs'
 import { asStorageError, StorageError } from '../errors.ts'
+import { readDescriptor } from '../fs/read-descriptor.ts'
 import type { Digest } from '../ids.ts'
 import type { LayerSource, RegisteredLayer } from '../layers/types.ts'
 import { applyChanges } from './changes.ts'
@@ -53,5 +54,5 @@ function openSync(file: string): number {
 /** A regular file is read by the threads themselves; a pipe is pumped to them. */
 function sourceOf(fd: number): LayerSource {
   const stat = fs.fstatSync(fd)
-  return stat.isFile() ? { file: { fd, offset: 0, length: stat.size } } : { stream: fs.createReadStream('', { fd, autoClose: false, highWaterMark: 1024 * 1024 }) }
+  return stat.isFile() ? { file: { fd, offset: 0, length: stat.size } } : { stream: readDescriptor(fd) }
 }

@@ -1,8 +1,7 @@
 // The image store: one object over the parts of this folder. Owns no rule of its own.
 
 import { StorageError } from '../errors.ts'
-import type { ChainId, Digest } from '../ids.ts'
-import type { Layer } from '../layers/types.ts'
+import type { Digest } from '../ids.ts'
 import type { ArchiveSource } from './archive.ts'
 import { chainIdsOf, decodeConfig } from './config.ts'
 import { noSuchImage, parseTarget, ImageContext } from './context.ts'
@@ -14,7 +13,7 @@ import { removeImage, untagImage } from './remove.ts'
 import { saveAsTar, saveToDirectory } from './save.ts'
 import type {
   CreateImageOptions, HistoryItem, ImageBasis, ImageInspect, ImageRecord, ImageStore, ImageStoreOptions, ImageSummary, ImportOptions, ListOptions, LoadedImage,
-  LoadOptions, RemovedItem, RemoveOptions, SaveOptions, UserSource,
+  LoadOptions, RecordsOptions, RemovedItem, RemoveOptions, SaveOptions, UserSource,
 } from './types.ts'
 import { historyOf, inspectImage, listImages } from './views.ts'
 
@@ -64,9 +63,9 @@ class DiskImageStore implements ImageStore {
     return this.#context.db.list()
   }
 
-  async records(onDamaged?: (error: StorageError) => void): Promise<ImageRecord[]> {
+  async records({ onDamaged, layers = [] }: RecordsOptions = {}): Promise<ImageRecord[]> {
     const names = this.#context.repositories.read()
-    const known = new Map<ChainId, Layer>()
+    const known = new Map([...layers].map(layer => [layer.chainId, layer]))
     const records: ImageRecord[] = []
     for (const id of this.#context.db.list()) {
       try {

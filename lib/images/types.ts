@@ -2,7 +2,7 @@
 
 import type { StorageError } from '../errors.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
-import type { DataRoot, LayerStore, Operation, RegisteredLayer } from '../layers/types.ts'
+import type { DataRoot, Layer, LayerStore, Operation, RegisteredLayer } from '../layers/types.ts'
 import type { ArchiveLimits, TarLimits } from '../tar/types.ts'
 import type { ArchiveSource } from './archive.ts'
 import type { ImageConfig } from './config.ts'
@@ -120,6 +120,13 @@ export interface ListFilter {
   readonly until?: Date
 }
 
+export interface RecordsOptions {
+  /** Told of images that cannot be read; they are left out. Default: the first one is thrown. */
+  readonly onDamaged?: (error: StorageError) => void
+  /** Layers that the caller has read already. */
+  readonly layers?: Iterable<Layer>
+}
+
 export interface ListOptions {
   /** Also images without a name that others are made from. Default false. */
   readonly all?: boolean
@@ -229,8 +236,8 @@ export interface ImageStore {
   basis(reference: string): Promise<ImageBasis>
   /** Only the id. @throws as `get`, but for CORRUPT */
   resolve(reference: string): Promise<Digest>
-  /** Every image, each of their layers read once. `onDamaged` is told of images that cannot be read; they are left out. Default: the first one is thrown. */
-  records(onDamaged?: (error: StorageError) => void): Promise<ImageRecord[]>
+  /** Every image, each of their layers read once. @throws CORRUPT, unless `onDamaged` is there */
+  records(options?: RecordsOptions): Promise<ImageRecord[]>
   /** All image ids, sorted. */
   ids(): Promise<Digest[]>
   /** Newest first. */

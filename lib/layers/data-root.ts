@@ -3,6 +3,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
+import { isErrno } from '../errors.ts'
 import { hexOf } from '../ids.ts'
 import type { ChainId } from '../ids.ts'
 import type { DataRoot } from './types.ts'
@@ -35,7 +36,14 @@ export const ownState = {
 /** Make a directory with exactly this mode, whatever the umask; an existing one keeps its own. */
 export function ensureDir(dir: string, mode: number): void {
   if (fs.existsSync(dir)) return
-  fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
+  try {
+    fs.mkdirSync(dir, 0o700)
+  } catch (error) {
+    if (isErrno(error, 'EEXIST')) return
+    // Node's recursive one says ENOENT for errors that it does not know, EDQUOT among them.
+    if (!isErrno(error, 'ENOENT')) throw error
+    fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
+  }
   fs.chmodSync(dir, mode)
 }
 

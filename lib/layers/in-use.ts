@@ -23,13 +23,6 @@ function addWithParents(root: DataRoot, needed: Set<ChainId>, chainId: ChainId):
   for (let next: ChainId | undefined = chainId; next !== undefined && !needed.has(next); next = parentOf(root, next)) needed.add(next)
 }
 
-/** The layers and all that lie below them. */
-export function layersBelow(root: DataRoot, tops: Iterable<ChainId>): Set<ChainId> {
-  const found = new Set<ChainId>()
-  for (const chainId of tops) addWithParents(root, found, chainId)
-  return found
-}
-
 /** Layers that images, containers and whoever else refer to, parents included. */
 export async function referredLayers(root: DataRoot, references: readonly References[]): Promise<Set<ChainId>> {
   const needed = new Set<ChainId>()

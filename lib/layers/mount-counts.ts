@@ -4,7 +4,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno, StorageError } from '../errors.ts'
+import { isErrno, StorageError, told } from '../errors.ts'
 import { isLayerId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
 import { unlinkIfThere } from '../sys/files.ts'
@@ -47,14 +47,14 @@ export class MountCounts {
     return total(this.#read(id))
   }
 
-  /** Take a hold after `work` has seen to it that there is a mount to hold. Both or neither. */
-  async hold(id: LayerId, persistent: boolean, work: () => void): Promise<void> {
+  /** Take a hold after `work` has seen to it that there is a mount to hold. Both or neither: `undo` is for a hold that cannot be written down. */
+  async hold(id: LayerId, persistent: boolean, work: () => void, undo?: () => void): Promise<void> {
     await this.#change(id, holders => {
       work()
       if (persistent) return { ...holders, persistent: holders.persistent + 1 }
       const me = identity()
       return { ...holders, processes: { ...holders.processes, [me]: (holders.processes[me] ?? 0) + 1 } }
-    })
+    }, undo)
   }
 
   /**
@@ -99,7 +99,15 @@ export class MountCounts {
     })
   }
 
-  async #change(id: LayerId, change: (holders: Holders) => Holders | Promise<Holders>): Promise<void> {
+  async #change(id: LayerId, change: (holders: Holders) => Holders | Promise<Holders>, undo?: () => void): Promise<void> {
+    try {
+      await this.#changeLocked(id, change, undo)
+    } catch (error) {
+      throw told(error, `counting who has layer ${id} mounted`, { key: id })
+    }
+  }
+
+  async #changeLocked(id: LayerId, change: (holders: Holders) => Holders | Promise<Holders>, undo: (() => void) | undefined): Promise<void> {
     const file = path.join(this.#dir, id)
     const held = await lock(`${file}.lock`)
     let left = 0
@@ -109,9 +117,15 @@ export class MountCounts {
       const next = await change(before)
       left = total(next)
       if (left > 0) {
-        // Only the holder of the lock writes it, so that a kill leaves one name, which the next change takes over.
-        fs.writeFileSync(`${file}.new`, JSON.stringify(next), { mode: 0o600 })
-        fs.renameSync(`${file}.new`, file)
+        try {
+          // Only the holder of the lock writes it, so that a kill leaves one name, which the next change takes over.
+          fs.writeFileSync(`${file}.new`, JSON.stringify(next), { mode: 0o600 })
+          fs.renameSync(`${file}.new`, file)
+        } catch (error) {
+          left = total(before)
+          if (left === 0) undo?.()
+          throw error
+        }
       }
     } finally {
       if (left === 0) {

@@ -196,7 +196,7 @@ export class RwLayers {
         if (this.#driver.keepsMountpoints !== true) fs.rmdirSync(target)
         throw error
       }
-    })
+    }, () => this.#takeDown(files))
     return target ?? mount.source
   }
 
@@ -342,7 +342,7 @@ export class RwLayers {
   }
 
   #mustWrite(op: string): void {
-    if (this.#layers.root.readOnly) throw readOnlyError(op)
+    if (this.#layers.root.readOnly) throw readOnlyError(this.#layers.root, op)
   }
 }
 

@@ -3,6 +3,7 @@
 
 import { StorageError } from '../errors.ts'
 import { lock } from '../sys/lock.ts'
+import type { DataRoot } from './types.ts'
 
 export class StoreLock {
   readonly #file: string
@@ -28,6 +29,8 @@ export class StoreLock {
   }
 }
 
-export function readOnlyError(op: string): StorageError {
-  return new StorageError('READ_ONLY', `cannot ${op}: the data root is open read-only`, { op })
+/** There is no way to write all the same: whoever holds the root would not see what another writes, and would write over it. */
+export function readOnlyError({ path, readOnlyReason: reason }: DataRoot, op: string): StorageError {
+  const why = reason === undefined ? '' : `, as ${reason}`
+  return new StorageError('READ_ONLY', `cannot ${op}: the data root ${path} is open read-only${why}`, { op, path, ...(reason === undefined ? {} : { hint: 'stop dockerd first' }) })
 }

@@ -7,7 +7,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { jobsModule } from '../diff/jobs.ts'
 import type { AssembleArguments } from '../diff/jobs.ts'
 import type { Driver } from '../driver.ts'
-import { asStorageError, isErrno, StorageError } from '../errors.ts'
+import { asStorageError, isErrno, StorageError, told } from '../errors.ts'
 import { syncDirectory, temporaryPrefix } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { chainIdOf, hexOf, isLayerId, parseDigest } from '../ids.ts'
@@ -70,6 +70,7 @@ export class DiskLayerStore implements LayerStore {
   readonly #lock: StoreLock
   readonly #references: References[] = []
   readonly #undo = new Map<string, Undo>()
+  #left = false
   readonly #remembered = new Remembered<Layer>()
   /** What crashed processes left and `recover` could not roll back, and why; the next process that opens the store tries again. */
   readonly unsettled: StorageError[] = []
@@ -89,11 +90,19 @@ export class DiskLayerStore implements LayerStore {
   /** `operation` for the stores of this folder, which note layers in its intent themselves. */
   async run<T>(name: string, work: (operation: RunningOperation) => Promise<T>, signal?: AbortSignal): Promise<T> {
     this.#mustWrite(name)
-    const operation = new RunningOperation(name, signal, Intent.begin(this.root, name), this.#lock)
     try {
-      return await this.#perform(operation, work)
-    } finally {
-      if (operation.intent.holds) await this.#settleAbandoned('deferred')
+      if (this.#left) {
+        this.#left = false
+        await this.#settleAbandoned('operations')
+      }
+      const operation = new RunningOperation(name, signal, Intent.begin(this.root, name), this.#lock)
+      try {
+        return await this.#perform(operation, work)
+      } finally {
+        if (operation.intent.holds) await this.#settleAbandoned('deferred')
+      }
+    } catch (error) {
+      throw told(error, name.replaceAll('-', ' '), { op: name })
     }
   }
 
@@ -106,7 +115,7 @@ export class DiskLayerStore implements LayerStore {
       try {
         await this.#settle(intent.record())
       } catch (failure) {
-        intent.leave()
+        this.#leave(intent)
         const cause = asStorageError(error, operation.name)
         throw new StorageError(cause.code, `${cause.message}; and rolling back failed: ${(failure as Error).message}`, cause.info, { cause: new AggregateError([error, failure]) })
       }
@@ -116,12 +125,17 @@ export class DiskLayerStore implements LayerStore {
     try {
       await this.#settle(intent.record(), operation)
     } catch (error) {
-      // The intent stays, so that whoever opens the store next tries again.
-      intent.leave()
+      this.#leave(intent)
       throw error
     }
     intent.end()
     return result
+  }
+
+  /** It stays for whoever opens the store next; and for our own next operation, since a full disk may have space again. */
+  #leave(intent: Intent): void {
+    intent.leave()
+    this.#left = true
   }
 
   /** Undo or finish what an intent names, but for what has come to be in use. The same after a success, a failure and a crash. */
@@ -189,8 +203,12 @@ export class DiskLayerStore implements LayerStore {
     return settled
   }
 
-  locked<T>(work: () => Promise<T>): Promise<T> {
-    return this.#lock.run(work)
+  async locked<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await this.#lock.run(work)
+    } catch (error) {
+      throw told(error, `changing what ${this.root.driverName} holds`)
+    }
   }
 
   addReferences(source: References): void {
@@ -461,7 +479,7 @@ export class DiskLayerStore implements LayerStore {
   }
 
   #mustWrite(op: string): void {
-    if (this.root.readOnly) throw readOnlyError(op)
+    if (this.root.readOnly) throw readOnlyError(this.root, op)
   }
 }
 

@@ -107,6 +107,8 @@ export interface DataRoot {
   /** The driver's name, which is part of most paths. */
   readonly driverName: string
   readonly readOnly: boolean
+  /** Why, when nobody asked for it: told to whoever wants to write. */
+  readonly readOnlyReason?: string
   /**
    * `full` (default): data and directories are on disk before anything becomes visible. `metadata`: the catalogue's files are synced, the
    * layers' data is not. `none`: nothing is synced.

@@ -4,11 +4,12 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Driver, Mount, Usage } from '../driver.ts'
-import { asStorageError, StorageError } from '../errors.ts'
+import { asStorageError, StorageError, told } from '../errors.ts'
 import { isDigest } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { layerDb, ownState } from '../layers/index.ts'
 import type { DataRoot, DiskLayerStore } from '../layers/index.ts'
+import { readOnlyError } from '../layers/store-lock.ts'
 import { syncModule } from '../layers/sync-job.ts'
 import { wallClockNs } from '../sys/clock.ts'
 import { fileSystemName } from '../sys/statfs.ts'
@@ -72,12 +73,21 @@ export class Snapshotter implements AsyncDisposable {
    * @throws NOT_FOUND (parent), INVALID_ARGUMENT (parent not committed; key; labels), ALREADY_EXISTS, LIMIT_EXCEEDED (depth)
    */
   async prepare(key: string, parent?: string, options: SnapshotOptions = {}): Promise<readonly Mount[]> {
-    return await this.#make('active', key, parent, options)
+    return await this.#told('prepare', key, () => this.#make('active', key, parent, options))
   }
 
   /** A new read-only snapshot: `parent` as it is, or an empty directory. Nothing is copied or laid out. @throws as `prepare` */
   async view(key: string, parent?: string, options: SnapshotOptions = {}): Promise<readonly Mount[]> {
-    return await this.#make('view', key, parent, options)
+    return await this.#told('view', key, () => this.#make('view', key, parent, options))
+  }
+
+  /** What the operating system said is told with what was tried. */
+  async #told<T>(op: string, key: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      throw told(error, key === '' ? `${op} snapshots` : `${op} snapshot ${key}`, { op, ...(key === '' ? {} : { key }) })
+    }
   }
 
   async #make(kind: 'active' | 'view', key: string, parentKey: string | undefined, options: SnapshotOptions): Promise<readonly Mount[]> {
@@ -168,6 +178,10 @@ export class Snapshotter implements AsyncDisposable {
    * @throws ALREADY_EXISTS (name), NOT_FOUND, FAILED_PRECONDITION (not active), INVALID_ARGUMENT, NOT_SUPPORTED (another parent)
    */
   async commit(name: string, key: string, options: CommitSnapshotOptions = {}): Promise<void> {
+    await this.#told('commit', key, () => this.#commit(name, key, options))
+  }
+
+  async #commit(name: string, key: string, options: CommitSnapshotOptions): Promise<void> {
     const catalogue = this.#write('commit')
     checkKey(name, 'snapshot name')
     checkKey(key)
@@ -314,6 +328,10 @@ export class Snapshotter implements AsyncDisposable {
    * @throws NOT_FOUND, FAILED_PRECONDITION `cannot remove snapshot …: it has a child`
    */
   async remove(key: string): Promise<void> {
+    await this.#told('remove', key, () => this.#remove(key))
+  }
+
+  async #remove(key: string): Promise<void> {
     const catalogue = this.#write('remove')
     if (this.#isImageLayer(key) && catalogue.find(key) === undefined) return await this.#removeImageLayer(key as ChainId)
     const { id } = catalogue.remove(key)
@@ -335,8 +353,10 @@ export class Snapshotter implements AsyncDisposable {
    * is passed over. @throws what the driver says about a layer that cannot be deleted; it stays noted, and the others are deleted all the same
    */
   async cleanup(): Promise<void> {
-    this.#write('clean up')
-    await this.#sweeper?.now()
+    await this.#told('clean up', '', async () => {
+      this.#write('clean up')
+      await this.#sweeper?.now()
+    })
   }
 
   /** For whoever opens a data root: roll back what crashed. Costs a directory listing when nothing did. */
@@ -405,7 +425,7 @@ export class Snapshotter implements AsyncDisposable {
 
   #write(op: string): Catalogue {
     if (this.#closed) throw closed()
-    if (this.#root.readOnly) throw new StorageError('READ_ONLY', `cannot ${op}: the data root is open read-only`, { op })
+    if (this.#root.readOnly) throw readOnlyError(this.#root, op)
     if (this.#catalogue !== undefined && this.#sweeper !== undefined) return this.#catalogue
     for (const dir of [this.#dirs.sessions, this.#dirs.mounts]) fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
     const catalogue = this.#catalogue ?? Catalogue.open(this.#dirs.own, { sync: this.#sync, readOnly: false })

@@ -18,6 +18,7 @@ const c = {
   syscall4: bind('int64_t syscall(int64_t number, int64_t a, const char *b, void *c, int64_t d)'),
   linkat: bind('int linkat(int olddir, const char *oldpath, int newdir, const char *newpath, int flags)'),
   umask: bind('uint32_t umask(uint32_t mask)'),
+  close: bind('int close(int fd)'),
 }
 
 const AT_FDCWD = -100
@@ -152,7 +153,12 @@ const SYS_openat2 = 437 // the same number on every architecture (Linux 5.6, asm
 const O_CLOEXEC = 0o2000000 // as Node's own open sets it: no child process inherits the descriptor
 const how = Buffer.alloc(24)
 
-/** openat2(2). Returns a descriptor. @throws with the kernel's errno (ELOOP, EXDEV, ENOENT, ENOSYS, …) */
+/** Close a descriptor that a native call opened: in a worker Node warns of those that it has not opened itself. */
+export function closeNative(fd: number): void {
+  c.close([fd])
+}
+
+/** openat2(2). Returns a descriptor; close it with closeNative. @throws with the kernel's errno (ELOOP, EXDEV, ENOENT, ENOSYS, …) */
 export function openat2(dirfd: number, path: string | Buffer, flags: number, resolve: number, mode = 0): number {
   how.writeBigUInt64LE(BigInt((flags | O_CLOEXEC) >>> 0), 0)
   how.writeBigUInt64LE(BigInt(mode), 8)

@@ -129,8 +129,11 @@ function holder(path: string, fd: number | undefined, drop: () => void): Lock {
     release,
     releaseAndUnlink() {
       if (!held) return
-      unlinkIfThere(path)
-      release()
+      try {
+        unlinkIfThere(path)
+      } finally {
+        release()
+      }
     },
   }
 }

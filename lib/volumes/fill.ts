@@ -7,7 +7,9 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno } from '../errors.ts'
 import { copyTree } from '../fs/copy.ts'
+import { openat2Place, openat2Works } from '../fs/openat2-place.ts'
 import { removeTree } from '../fs/remove-tree.ts'
+import { childPath, resolvingPlace } from '../fs/rooted.ts'
 import { syncFileSystem } from '../sys/files.ts'
 import { isMountpoint } from '../sys/mount.ts'
 import { nativeReason } from '../sys/native.ts'
@@ -25,7 +27,8 @@ export type Produce = (target: string) => Promise<void>
 
 /** The copy of a directory. */
 export function copyOf(source: string | Buffer, signal?: AbortSignal): Produce {
-  return async target => { await copyTree(source, target, { signal }) }
+  // The source may be another volume, and the target lie in one, that containers write to.
+  return async target => { await copyTree(source, target, { signal, changing: true }) }
 }
 
 /**
@@ -57,7 +60,7 @@ async function fillInside(data: string, produce: Produce, options: FillOptions):
     await produce(staged)
     if (options.sync && nativeReason === undefined) syncFileSystem(staged)
   } catch (error) {
-    await removeTree(staged)
+    await removeTree(staged, { changing: true })
     throw error
   }
   fs.renameSync(staged, path.join(data, filled))
@@ -85,16 +88,25 @@ export async function finishFill(data: string): Promise<void> {
   const aside = entries(path.dirname(data)).filter(name => name.startsWith('_fill-'))
   for (const name of aside) await removeTree(path.join(path.dirname(data), name))
   const names = new Set(entries(data))
-  if (names.has(filling)) await removeTree(path.join(data, filling))
+  if (names.has(filling)) await removeTree(path.join(data, filling), { changing: true })
   if (!names.has(filled)) return
-  const from = Buffer.from(path.join(data, filled)), slash = Buffer.from('/')
-  for (const name of fs.readdirSync(from, { encoding: 'buffer' })) {
-    fs.renameSync(Buffer.concat([from, slash, name]), Buffer.concat([Buffer.from(data), slash, name]))
+  moveIn(data)
+}
+
+/** Containers may have the volume mounted: a name that they swap for a link must not make us move the host's files (openat2-place.ts). */
+function moveIn(data: string): void {
+  const place = openat2Works() ? openat2Place(data, { follow: true }) : undefined
+  try {
+    const { path: at, root } = place ?? resolvingPlace(data)
+    const name = Buffer.from(filled), inside = Buffer.from(`${filled}/.`)
+    for (const child of fs.readdirSync(at(inside), { encoding: 'buffer' })) fs.renameSync(at(childPath(name, child)), at(child))
+    // The directory's own attributes last, since each rename sets its times.
+    const { uid, gid, mode, atime, mtime } = fs.statSync(at(inside))
+    if (process.geteuid?.() === 0) fs.chownSync(root, uid, gid)
+    fs.chmodSync(root, mode & 0o7777)
+    fs.rmdirSync(at(name))
+    fs.utimesSync(root, atime, mtime)
+  } finally {
+    place?.close()
   }
-  // The directory's own attributes last, since each rename sets its times.
-  const { uid, gid, mode, atime, mtime } = fs.statSync(from)
-  if (process.geteuid?.() === 0) fs.chownSync(data, uid, gid)
-  fs.chmodSync(data, mode & 0o7777)
-  fs.rmdirSync(from)
-  fs.utimesSync(data, atime, mtime)
 }

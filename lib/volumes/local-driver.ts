@@ -63,8 +63,16 @@ export class LocalVolumeDriver implements VolumeDriver {
     }
   }
 
+  /** Without those whose options are damaged: `find` says how, and nobody else is stopped by it. */
   list(): DriverVolume[] {
-    return names(volumePaths.dir(this.#root)).flatMap(name => this.find(name) ?? [])
+    return names(volumePaths.dir(this.#root)).flatMap(name => {
+      try {
+        return this.find(name) ?? []
+      } catch (error) {
+        if (StorageError.is(error, 'CORRUPT')) return []
+        throw error
+      }
+    })
   }
 
   #options(name: string): LocalOptions | undefined {
@@ -179,7 +187,7 @@ export class LocalVolumeDriver implements VolumeDriver {
         const message = maskPassword(`failed to mount local volume: mount ${what.device}:${data}, data: ${what.data}: ${error.message}`, what.data)
         throw new StorageError(error.code, message, { ...error.info, op: 'mount', key: name })
       }
-    })
+    }, () => { if (what !== undefined && isMountpoint(data)) unmount(data) })
     return data
   }
 

@@ -7,12 +7,13 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { applyLayer } from '../diff/index.ts'
-import { StorageError } from '../errors.ts'
+import { StorageError, told } from '../errors.ts'
 import { treeUsage } from '../fs/usage.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
 import { readOnlyError } from '../layers/store-lock.ts'
 import { lock, tryLock } from '../sys/lock.ts'
+import { nativeReason } from '../sys/native.ts'
 import { writeVolume } from './backup.ts'
 import type { DriverVolume, HoldOptions, VolumeDriver } from './driver.ts'
 import { listMatcher, pruneMatcher } from './filters.ts'
@@ -24,7 +25,7 @@ import { VolumeDatabase } from './metadata.ts'
 import { anonymousLabel, randomVolumeName } from './name.ts'
 import { fileKey, volumePaths } from './paths.ts'
 import { VolumeReferences } from './references.ts'
-import { pin, recoverPins, subpathOf, unpinSubpath } from './subpath.ts'
+import { openSubpath, pin, recoverPins, subpathOf, unpinSubpath } from './subpath.ts'
 import { inspectOf, mustAgree, nullIfEmpty, volumeOf } from './volume.ts'
 import type { CreateVolumeOptions, MountedVolume, PruneVolumesOptions, ReferenceSource, RestoreVolumeOptions, Volume, VolumeInspect } from './volume.ts'
 
@@ -145,13 +146,17 @@ export class VolumeStore {
   }
 
   async #locked<T>(op: string, name: string, work: () => T | Promise<T>): Promise<T> {
-    if (this.#root.readOnly) throw readOnlyError(`${op} a volume`)
-    const held = await lock(path.join(volumePaths.locks(this.#root), fileKey(name)), { timeoutMs: lockTimeoutMs })
+    if (this.#root.readOnly) throw readOnlyError(this.#root, `${op} a volume`)
     try {
-      return await work()
-    } finally {
-      // Unlinked while held: there would be a file for every name that ever was.
-      held.releaseAndUnlink()
+      const held = await lock(path.join(volumePaths.locks(this.#root), fileKey(name)), { timeoutMs: lockTimeoutMs })
+      try {
+        return await work()
+      } finally {
+        // Unlinked while held: there would be a file for every name that ever was.
+        held.releaseAndUnlink()
+      }
+    } catch (error) {
+      throw told(error, `${op} ${name}`, { op, key: name })
     }
   }
 
@@ -244,7 +249,7 @@ export class VolumeStore {
    * @throws LOCKED `a prune operation is already running`
    */
   async prune(options: PruneVolumesOptions = {}): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }> {
-    if (this.#root.readOnly) throw readOnlyError('prune volumes')
+    if (this.#root.readOnly) throw readOnlyError(this.#root, 'prune volumes')
     const matches = pruneMatcher({ ...options.filters, ...(options.all === true ? { all: ['true'] } : {}) })
     const running = tryLock(path.join(volumePaths.own(this.#root), 'prune.lock'))
     if (running === undefined) throw new StorageError('LOCKED', 'a prune operation is already running', { op: 'prune' })
@@ -281,7 +286,7 @@ export class VolumeStore {
 
   /** Mount it, or join those who have; the hold ends with `unmount`, disposal or this process. @throws NOT_FOUND */
   async mount(name: string, options: HoldOptions = {}): Promise<MountedVolume> {
-    if (this.#root.readOnly) throw readOnlyError('mount a volume')
+    if (this.#root.readOnly) throw readOnlyError(this.#root, 'mount a volume')
     const driver = this.#driverOf(name)
     const where = await driver.mount(name, options)
     let held = true
@@ -317,7 +322,14 @@ export class VolumeStore {
         const inUse = limited || driver.mountCount(name) > 1 || this.references(name).some(other => other !== options.reference)
         const sync = this.#root.durability === 'full'
         if (!options.subpath) return await fillVolume(data, produce, { sync, inUse })
-        return await fillVolume(subpathOf(data, options.subpath), produce, { sync, inUse: true })
+        // Without native calls nothing can be pinned.
+        if (nativeReason !== undefined) return await fillVolume(subpathOf(data, options.subpath), produce, { sync, inUse: true })
+        const pinned = openSubpath(data, options.subpath)
+        try {
+          return await fillVolume(pinned.path, produce, { sync, inUse: true })
+        } finally {
+          pinned.close()
+        }
       } finally {
         await driver.unmount(name)
       }
@@ -348,7 +360,9 @@ export class VolumeStore {
     const { signal, onProgress } = options
     return await this.#restore('import', name, options, async target => {
       fs.mkdirSync(target, { mode: 0o755 })
-      await applyLayer(source, target, { ...(this.#root.limits?.layer === undefined ? {} : { limits: this.#root.limits.layer }), ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) })
+      // Held, as containers may write to the volume: what they put in its place is not filled.
+      const held = fs.openSync(target, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW)
+      try { await applyLayer(source, `/proc/self/fd/${held}`, { ...(this.#root.limits?.layer === undefined ? {} : { limits: this.#root.limits.layer }), ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) }) } finally { fs.closeSync(held) }
     })
   }
 

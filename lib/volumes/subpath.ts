@@ -7,7 +7,7 @@ import path from 'node:path'
 import { isErrno, StorageError } from '../errors.ts'
 import type { DataRoot } from '../layers/index.ts'
 import { isAlive, processIdentity } from '../sys/lock.ts'
-import { openat2, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS } from '../sys/files.ts'
+import { closeNative, openat2, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS } from '../sys/files.ts'
 import { performMount, unmount } from '../sys/mount.ts'
 import { isLocalPath } from './go-text.ts'
 import { volumePaths } from './paths.ts'
@@ -31,8 +31,8 @@ export function subpathOf(base: string, subpath: string): string {
   return real
 }
 
-/** Run `work` with a path to the subpath that cannot be redirected while it runs. @throws NOT_FOUND, FAILED_PRECONDITION for one that leads out */
-export function withSubpath<T>(base: string, subpath: string, work: (pinned: string, isDirectory: boolean) => T): T {
+/** A path to the subpath that nobody can redirect, until `close`. @throws NOT_FOUND, FAILED_PRECONDITION for one that leads out */
+export function openSubpath(base: string, subpath: string): { readonly path: string; readonly isDirectory: boolean; close(): void } {
   const realBase = fs.realpathSync(base)
   const relative = path.relative(realBase, subpathOf(base, subpath))
   const dirfd = fs.openSync(realBase, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
@@ -45,13 +45,19 @@ export function withSubpath<T>(base: string, subpath: string, work: (pinned: str
       if (isErrno(error, 'ELOOP', 'EXDEV')) throw escapes(path.join(base, subpath))
       throw error
     }
-    try {
-      return work(`/proc/self/fd/${fd}`, fs.fstatSync(fd).isDirectory())
-    } finally {
-      fs.closeSync(fd)
-    }
+    return { path: `/proc/self/fd/${fd}`, isDirectory: fs.fstatSync(fd).isDirectory(), close: () => closeNative(fd) }
   } finally {
     fs.closeSync(dirfd)
+  }
+}
+
+/** Run `work` with a path to the subpath that cannot be redirected while it runs. @throws as openSubpath */
+export function withSubpath<T>(base: string, subpath: string, work: (pinned: string, isDirectory: boolean) => T): T {
+  const opened = openSubpath(base, subpath)
+  try {
+    return work(opened.path, opened.isDirectory)
+  } finally {
+    opened.close()
   }
 }
 

@@ -46,7 +46,7 @@ export function formatSpread({ median, low, high, count }: Interval): string {
 
 /** `1.00`, `0.87`, `12.3`. */
 export function formatRatio(ratio: number): string {
-  return ratio >= 10 ? ratio.toPrecision(3) : ratio.toFixed(2)
+  return ratio >= 100 ? Math.round(ratio).toLocaleString('en-US') : ratio >= 10 ? ratio.toFixed(1) : ratio.toFixed(2)
 }
 
 /** For a sentence: `by 12 %`. */

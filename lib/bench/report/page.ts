@@ -73,7 +73,7 @@ ${this.#glance(advice)}
 ${groups.map(({ group, works }) => `<section aria-labelledby="${group}"><h2 id="${group}">${groupTitles[group]}</h2>${works.map(work => this.#work(work)).join('')}</section>`).join('\n')}
 ${this.#how()}
 </main>
-<footer class="soft">Made by layerstack ${escape(this.#result.layerstack)}. Each mark is the median of its rounds' medians; whiskers are 95 % intervals of that median. Point at a mark for its figures.</footer>
+<footer class="soft">Made by layerstack ${escape(this.#result.layerstack)}. Each mark is the median over the rounds, each of which counts with the lower quartile of its samples; whiskers are 95 % intervals of that median. Point at a mark for its figures.</footer>
 </body>
 </html>
 `
@@ -97,7 +97,7 @@ ${rest.map(text => `<p>${escape(text)}</p>`).join('')}
       }).join('')}</tr>`
     }
     const spans = this.#backings.map(backing => `<th scope="colgroup" colspan="${columns.filter(column => column.backing === backing).length}" style="text-align:center">${escape(backing)}</th>`).join('')
-    return `<section aria-labelledby="glance"><h2 id="glance">At a glance</h2><div class="scroll"><table>
+    return `<section aria-labelledby="glance"><h2 id="glance">At a glance</h2><div class="scroll"><table class="tight">
 <caption>How many times the best one's time, or space, each takes: the geometric mean over the workloads of a use. 1.00 is best at all of them; what comes within a tenth of the best is marked.</caption>
 <thead><tr><td></td>${spans}</tr><tr><th scope="col">use</th>${columns.map(({ driver }) => `<th scope="col">${escape(driver)}</th>`).join('')}</tr></thead>
 <tbody>${uses.map(row).join('')}</tbody></table></div></section>`
@@ -161,7 +161,7 @@ ${this.#table(work, measures, cells)}</section>`
       return `<td>${formatValue(interval.median, measure.unit)} <small>${formatSpread(interval)}</small></td>`
     }).join('')}<td>${Math.max(...row.cells.map(cell => cell.rounds.length))}</td></tr>`).join('')
     const heads = ['backing', 'driver', ...work.parameter === undefined ? [] : [work.parameter.title]]
-    return `<details><summary>The figures</summary><div class="scroll"><table><caption>${escape(work.title)}: medians, with half the 95 % interval</caption><thead><tr>${heads.map((text, i) => `<th scope="col"${i < 2 ? ' class="name"' : ''}>${escape(text)}</th>`).join('')}${measures.map(({ title }) => `<th scope="col">${escape(title)}</th>`).join('')}<th scope="col">rounds</th></tr></thead><tbody>${body}</tbody></table></div></details>`
+    return `<details><summary>The figures</summary><div class="scroll"><table><caption>${escape(work.title)}: medians over the rounds, with half the 95 % interval</caption><thead><tr>${heads.map((text, i) => `<th scope="col"${i < 2 ? ' class="name"' : ''}>${escape(text)}</th>`).join('')}${measures.map(({ title }) => `<th scope="col">${escape(title)}</th>`).join('')}<th scope="col">rounds</th></tr></thead><tbody>${body}</tbody></table></div></details>`
   }
 
   #comparison(comparison: Comparison): string {

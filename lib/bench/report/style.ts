@@ -53,6 +53,7 @@ caption { text-align: left; color: var(--soft); padding: 4px 0 8px; }
 th, td { padding: 6px 10px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: baseline; white-space: nowrap; }
 th:first-child, td:first-child, th.name, td.name { text-align: left; } thead th { color: var(--soft); font-weight: 560; border-bottom-color: var(--strong); }
 tbody th { font-weight: 560; } td.best { background: var(--good); font-weight: 680; } td small { color: var(--soft); font-size: 0.82em; }
+table.tight th, table.tight td { padding: 6px 8px; }
 details { margin: 8px 0 4px; } summary { cursor: pointer; color: var(--soft); font-size: 0.9rem; width: fit-content; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 3px 18px; margin: 8px 0; font-size: 0.92rem; } .facts dt { color: var(--soft); } .facts dd { margin: 0; overflow-wrap: anywhere; }
 footer { padding-top: 36px; padding-bottom: 56px; }

@@ -50,29 +50,34 @@ export function buildRow({ model, view, node, open, place, of, find }: RowToBuil
 
   const label = element('span', 'label', nameElement(name, find?.(name)), ...(directory ? ['/'] : []))
   label.title = plain(name)
-  const nameCell = element('span', 'name', element('span', filled ? 'twist' : 'twist leaf'), label)
+  const words = [
+    directory ? 'directory' : typeWords[type] ?? '', mark === UNTOUCHED ? '' : markTexts[mark]![2], directory && mark !== REMOVED ? insideWords(view, node) : '',
+    copies === undefined ? '' : `stored ${copies} times`,
+  ].filter(word => word !== '')
+  const nameCell = element('span', 'name', element('span', filled ? 'twist' : 'twist leaf'), label, element('span', 'unseen', words.map(word => `, ${word}`).join('')))
   nameCell.style.paddingInlineStart = `${Math.min(level - 1, deepest)}rem`
   const link = version < 0 ? 0 : versions.link[version]!
-  if (link > 0 && type !== CHAR && type !== BLOCK) nameCell.append(element('span', 'target', type === LINK ? '⇒ ' : '→ ', nameElement(model.links[link - 1]!)))
-  if (copies !== undefined) nameCell.append(element('span', 'copies', `×${copies}`))
-  if (inside.length > 0) nameCell.append(element('span', 'inner', ...inside))
+  if (link > 0 && type !== CHAR && type !== BLOCK) nameCell.append(quiet(element('span', 'target', type === LINK ? '⇒ ' : '→ ', nameElement(model.links[link - 1]!))))
+  if (copies !== undefined) nameCell.append(quiet(element('span', 'copies', `×${copies}`)))
+  if (inside.length > 0) nameCell.append(quiet(element('span', 'inner', ...inside)))
 
   const share = barShare(model, view, node)
   const fill = element('i', '')
   fill.style.width = `${share * 100}%`
-  const described = version >= 0 && type !== NO_ENTRY
+  const described = version >= 0 && type !== NO_ENTRY, sized = directory || type === FILE
   row.append(
-    markElement(mark, inside.length > 0), nameCell, element('span', 'sizebar c-bar', ...(share > 0 ? [fill] : [])),
-    element('span', view.size[node] === 0 ? 'size none' : 'size', directory || type === FILE ? humanSize(view.size[node]!) : ''),
-    element('span', 'mode c-mode', described ? modeText(typeLetters[type] ?? '-', versions.mode[version]!) : ''),
-    element('span', 'owner c-owner', described ? model.owners[versions.owner[version]!]! : ''),
-    element('span', 'time c-time', described ? moment(versions.seconds[version]!) : ''))
-  const words = [
-    plain(name), directory ? 'directory' : typeWords[type], directory || type === FILE ? humanSize(view.size[node]!) : '', mark === UNTOUCHED ? '' : markTexts[mark]![2],
-    directory && mark !== REMOVED ? insideWords(view, node) : '', copies === undefined ? '' : `stored ${copies} times`,
-  ]
-  row.setAttribute('aria-label', words.filter(word => word !== undefined && word !== '').join(', '))
+    quiet(markElement(mark, inside.length > 0)), nameCell, quiet(element('span', 'sizebar c-bar', ...(share > 0 ? [fill] : []))),
+    element('span', view.size[node] === 0 ? 'size none' : 'size', ...(sized ? [element('span', 'unseen', ', '), humanSize(view.size[node]!)] : [])),
+    quiet(element('span', 'mode c-mode', described ? modeText(typeLetters[type] ?? '-', versions.mode[version]!) : '')),
+    quiet(element('span', 'owner c-owner', described ? model.owners[versions.owner[version]!]! : '')),
+    quiet(element('span', 'time c-time', described ? moment(versions.seconds[version]!) : '')))
   return row
+}
+
+/** For eyes: a screen reader has it in words, or in the details, so that a row is not a sentence of twenty words. */
+function quiet(part: HTMLElement): HTMLElement {
+  part.ariaHidden = 'true'
+  return part
 }
 
 /** A sign in a shape of its own: filled square, ring, dashed square; a dot where only something inside has changed. */
