@@ -1,12 +1,13 @@
-// The snapshot service against containerd's overlayfs snapshotter, both over gRPC from the
-// same Go client, round about, on a tmpfs and on an ext4 image that lies on it, at equal durability (containerd syncs its metadata, not its
-// directories); then the Snapshotter in process, and with 100,000 snapshots. Needs root, Go and containerd's sources; installs nothing.
+// The snapshot service against containerd's overlayfs snapshotter, both over gRPC from the same Go client, round about, on a tmpfs and on an ext4 image
+// that lies on it, at equal durability (containerd syncs its metadata, not its directories); then the Snapshotter in process, and with 100,000
+// snapshots. Needs root, Go and containerd's sources; installs nothing.
 
 import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { goHarness, needsGo, startServer } from '../fixtures/containerd/harness.ts'
+import { mountImage } from '../fixtures/loop.ts'
 import { tempBase } from '../fixtures/places.ts'
 import { open } from '../lib/index.ts'
 
@@ -29,7 +30,7 @@ export async function benchSnapshots({ rounds, count, out }: SnapshotBenchOption
     if (reason !== false) console.log(`not against containerd: ${reason}`)
     else {
       report['tmpfs'] = await against(path.join(work, 'tmpfs'), rounds, count)
-      await onExt4(work, async dir => { report['ext4'] = await against(dir, rounds, count) })
+      await onExt4(async dir => { report['ext4'] = await against(dir, rounds, count) })
     }
     report['in process'] = await inProcess(path.join(work, 'own'))
     report['100,000 snapshots'] = await many(path.join(work, 'many'))
@@ -39,22 +40,12 @@ export async function benchSnapshots({ rounds, count, out }: SnapshotBenchOption
   if (out !== undefined) fs.writeFileSync(out, `${JSON.stringify(report, null, 2)}\n`)
 }
 
-function must(program: string, ...args: string[]): void {
-  const result = spawnSync(program, args, { encoding: 'utf8' })
-  if (result.status !== 0) throw new Error(`${program} ${args.join(' ')}: ${result.stderr}`)
-}
-
-async function onExt4(work: string, use: (dir: string) => Promise<void>): Promise<void> {
-  const image = path.join(work, 'ext4.img'), dir = path.join(work, 'ext4')
-  fs.closeSync(fs.openSync(image, 'w'))
-  fs.truncateSync(image, 4 * 2 ** 30)
-  must('mkfs.ext4', '-q', image)
-  fs.mkdirSync(dir)
-  must('mount', '-o', 'loop', image, dir)
+async function onExt4(use: (dir: string) => Promise<void>): Promise<void> {
+  const image = mountImage('ext4', { sizeBytes: 4 * 2 ** 30 })
   try {
-    await use(path.join(dir, 'b'))
+    await use(path.join(image.dir, 'b'))
   } finally {
-    must('umount', dir)
+    image.close()
   }
 }
 

@@ -92,7 +92,7 @@ export interface HomeProblem {
   readonly reason: string
   /** What `mend` would do, as a sentence; absent with it, where nothing is certain to be right. */
   readonly repair?: string
-  /** Looks again before it acts, and does nothing where the problem has gone. */
+  /** Looks again before it acts, and does nothing where the problem has gone. @throws FAILED_PRECONDITION while another problem stands in the way */
   readonly mend?: () => void | Promise<void>
 }
 

@@ -32,6 +32,7 @@ export interface ErrorInfo {
   readonly hint?: string
 }
 
+const longestMessage = 4000
 const brand = Symbol.for('layerstack.StorageError')
 
 export class StorageError extends Error {
@@ -40,7 +41,8 @@ export class StorageError extends Error {
   readonly info: ErrorInfo
 
   constructor(code: Code, message: string, info: ErrorInfo = {}, options?: ErrorOptions) {
-    super(message, options)
+    // Names in archives may have a megabyte.
+    super(message.length > longestMessage ? `${message.slice(0, longestMessage)}…` : message, options)
     this.code = code
     this.info = info
     Object.defineProperty(this, brand, { value: true })

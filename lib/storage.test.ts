@@ -4,7 +4,8 @@ import os from 'node:os'
 import path from 'node:path'
 import { assert, needsNative, needsRoot, suite } from '../fixtures/harness/index.ts'
 import { addImage, all, bytesOf, driversHere, failure, file, openIn } from '../fixtures/storage.ts'
-import { defaultRoot, open } from './index.ts'
+import { defaultRoot, open, parseDigest, StorageError } from './index.ts'
+import type { ChainId } from './index.ts'
 import { tryLock } from './sys/lock.ts'
 
 const test = suite('open')
@@ -116,6 +117,27 @@ test('close is idempotent; disposal closes', async t => {
   await storage.close()
   await storage.close()
   await storage[Symbol.asyncDispose]()
+})
+
+test('a closed storage says so, whoever kept which part of it; what is mounted can still be unmounted', { skip: needsRoot }, async t => {
+  const storage = await openIn(t, 'vfs')
+  const { layers, images, containers, snapshots, volumes } = storage
+  await containers.create({ name: 'box' })
+  const box = await containers.mount('box')
+  await storage.close()
+  const calls: Readonly<Record<string, () => unknown>> = {
+    'images.load': () => images.load('/nowhere'), 'images.ids': () => images.ids(), 'containers.create': () => containers.create(), 'containers.list': () => containers.list(),
+    'containers.diff': async () => { for await (const _ of containers.diff('box')); }, 'layers.find': () => layers.find(parseDigest(`sha256:${'0'.repeat(64)}`) as ChainId), 'layers.list': async () => { for await (const _ of layers.list()); },
+    'volumes.create': () => volumes.create('v'), 'volumes.list': () => volumes.list(), 'snapshots.stat': () => snapshots.stat('x'), 'snapshots.prepare': () => snapshots.prepare('x'),
+    info: () => storage.info(), diskUsage: () => storage.diskUsage(), check: async () => { for await (const _ of storage.check()); }, repair: () => storage.repair(), prune: () => storage.prune(),
+    migrate: () => storage.migrate({ to: 'overlay2' }),
+  }
+  for (const [name, call] of Object.entries(calls)) {
+    const error: unknown = await (async () => await call())().then(() => undefined, (thrown: unknown) => thrown)
+    assert.ok(StorageError.is(error, 'CLOSED'), `${name}: ${String(error)}`)
+    assert.match(error.message, /closed$/, name)
+  }
+  await box.unmount()
 })
 
 test('the default root is never Docker\'s', { skip: needsRoot === false ? false : 'needs root to be another user' }, t => {

@@ -7,7 +7,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { finishDrops } from './check/drop.ts'
-import type { MigrateOptions, MigrateResult, MigrateSide } from './check/migrate.ts'
+import type { MigrateOptions, MigrateResult } from './check/migrate.ts'
 import type { PruneOptions, PruneResult } from './check/prune.ts'
 import type { RepairOptions, RepairResult } from './check/repair.ts'
 import type { CheckOptions, CheckParts, Finding } from './check/types.ts'
@@ -28,6 +28,7 @@ import { fileSystemName } from './sys/statfs.ts'
 import { privileges } from './sys/privileges.ts'
 import type { ArchiveLimits } from './tar/types.ts'
 import { maxThreads } from './sys/threads.ts'
+import { closedError, untilClosed } from './until-closed.ts'
 import { diskUsage } from './usage.ts'
 import { dockerdHolds, VolumeStore } from './volumes/index.ts'
 import type { VolumeDriver } from './volumes/index.ts'
@@ -93,35 +94,38 @@ export class Storage implements AsyncDisposable {
   /** containerd's model: keyed snapshots on image layers or on each other. Loads its catalogue on first use. */
   readonly snapshots: Snapshotter
   readonly volumes: VolumeStore
-  readonly #open: StorageParts['open']
-  readonly #dataRoot: DataRoot
-  readonly #choice: DriverChoice
-  readonly #readOnlyReason: string | undefined
+  readonly #kept: StorageParts
   #closed = false
 
   constructor(parts: StorageParts) {
-    this.#open = parts.open
-    this.root = parts.dataRoot.path
+    const open = <T extends object>(store: T): T => untilClosed(store, `the storage ${parts.root.path}`, () => this.#closed)
+    this.root = parts.root.path
     this.driver = parts.driver
-    this.layers = parts.layers
-    this.images = parts.images
-    this.containers = parts.containers
+    this.layers = open(parts.layers)
+    this.images = open(parts.images)
+    this.containers = open(parts.containers)
+    // Says so itself: it can be closed alone.
     this.snapshots = parts.snapshots
-    this.volumes = parts.volumes
-    this.#dataRoot = parts.dataRoot
-    this.#choice = parts.choice
-    this.#readOnlyReason = parts.readOnlyReason
+    this.volumes = open(parts.volumes)
+    this.#kept = parts
   }
 
-  get readOnly(): boolean { return this.#dataRoot.readOnly }
+  get readOnly(): boolean { return this.#kept.root.readOnly }
+
+  /** @throws CLOSED */
+  #parts(op: string): StorageParts {
+    if (this.#closed) throw closedError(`the storage ${this.root}`, op)
+    return this.#kept
+  }
 
   async info(): Promise<StorageInfo> {
+    const { choice, open, readOnlyReason } = this.#parts('info')
     let layers = 0
     for await (const _ of this.layers.list(() => undefined)) layers++
     return {
-      root: this.root, driver: this.driver.name, reason: this.#choice.reason, others: await this.#choice.others(), status: await this.driver.status(),
-      readOnly: this.readOnly, ...(this.#readOnlyReason === undefined ? {} : { readOnlyReason: this.#readOnlyReason }),
-      durability: this.#open.durability ?? 'full', images: (await this.images.ids()).length, containers: this.containers.list().length, layers,
+      root: this.root, driver: this.driver.name, reason: choice.reason, others: await choice.others(), status: await this.driver.status(),
+      readOnly: this.readOnly, ...(readOnlyReason === undefined ? {} : { readOnlyReason }),
+      durability: open.durability ?? 'full', images: (await this.images.ids()).length, containers: this.containers.list().length, layers,
       threads: maxThreads, ...(nativeReason === undefined ? {} : { nativeReason }), jailed: privileges().chroot,
       kernel: os.release(), node: process.version,
     }
@@ -131,8 +135,8 @@ export class Storage implements AsyncDisposable {
    * Disk use of all that the data root holds, shared bytes counted once. What stands in the catalogues is read from there; containers' own layers, volumes and what is
    * orphaned are counted file by file, in threads, unless `storedOnly`.
    */
-  diskUsage(options: DiskUsageOptions = {}): Promise<DiskUsage> {
-    return diskUsage(this, this.#dataRoot, options)
+  async diskUsage(options: DiskUsageOptions = {}): Promise<DiskUsage> {
+    return await diskUsage(this, this.#parts('diskUsage').root, options)
   }
 
   /**
@@ -142,7 +146,7 @@ export class Storage implements AsyncDisposable {
    */
   async *check(options: CheckOptions = {}): AsyncGenerator<Finding> {
     const { check } = await import('./check/check.ts')
-    yield* check(this.#parts(), options)
+    yield* check(this.#parts('check'), options)
   }
 
   /**
@@ -152,7 +156,7 @@ export class Storage implements AsyncDisposable {
    */
   async repair(options: RepairOptions = {}): Promise<RepairResult> {
     const { repair } = await import('./check/repair.ts')
-    return await repair(this.#parts(), options)
+    return await repair(this.#parts('repair'), options)
   }
 
   /**
@@ -162,12 +166,7 @@ export class Storage implements AsyncDisposable {
    */
   async prune(options: PruneOptions = {}): Promise<PruneResult> {
     const { prune } = await import('./check/prune.ts')
-    return await prune(this.#parts(), options)
-  }
-
-  #parts(): CheckParts {
-    const { driver, layers, images, containers, snapshots, volumes } = this
-    return { root: this.#dataRoot, driver, layers, images, containers, snapshots, volumes }
+    return await prune(this.#parts('prune'), options)
   }
 
   /**
@@ -177,17 +176,18 @@ export class Storage implements AsyncDisposable {
    */
   async migrate(options: MigrateStorageOptions): Promise<MigrateResult> {
     const { to, rootTo, storageOptions, ...rest } = options
+    const parts = this.#parts('migrate')
     const rootPath = rootTo === undefined ? this.root : path.resolve(rootTo)
     if (to === this.driver.name && rootPath === this.root) throw new StorageError('INVALID_ARGUMENT', `cannot migrate from ${to} to itself`, { op: 'migrate', driver: to, hint: 'name another driver, or another data root' })
     if (await dockerdHolds(this.root)) throw new StorageError('FAILED_PRECONDITION', `cannot migrate: a running dockerd uses ${this.root}`, { op: 'migrate', path: this.root, hint: 'stop dockerd first' })
     for (const { name } of this.snapshots.walkSync()) {
       throw new StorageError('FAILED_PRECONDITION', `cannot migrate: there are snapshots, such as ${name}, and they are not moved`, { op: 'migrate', key: name, hint: 'remove them first' })
     }
-    const { config: _, ...same } = this.#open
+    const { config: _, ...same } = parts.open
     const target = await openStorage({ ...same, root: rootPath, driver: to, readOnly: false, storageOptions: storageOptions ?? [] })
     try {
       const { migrate } = await import('./check/migrate.ts')
-      const result = await migrate(sideOf(this, this.#dataRoot), sideOf(target, target.#dataRoot), rest)
+      const result = await migrate(parts, target.#kept, rest)
       if (result.dropped) await this.close()
       return result
     } finally {
@@ -195,7 +195,7 @@ export class Storage implements AsyncDisposable {
     }
   }
 
-  /** Idempotent. Mounts that are held stay until they are unmounted or the process ends. */
+  /** Idempotent; from then on everything else says CLOSED. Mounts that are held stay until they are unmounted or the process ends. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
@@ -217,21 +217,10 @@ export interface MigrateStorageOptions extends MigrateOptions {
   readonly storageOptions?: readonly string[]
 }
 
-interface StorageParts {
+interface StorageParts extends CheckParts {
   readonly open: OpenOptions & { readonly drivers: readonly DriverModule[] }
-  readonly dataRoot: DataRoot
-  readonly driver: Driver
-  readonly layers: DiskLayerStore
-  readonly images: ImageStore
-  readonly containers: ContainerStore
-  readonly snapshots: Snapshotter
-  readonly volumes: VolumeStore
   readonly choice: DriverChoice
   readonly readOnlyReason: string | undefined
-}
-
-function sideOf({ layers, images, containers }: Storage, root: DataRoot): MigrateSide {
-  return { root, layers, images, containers }
 }
 
 /** `open` with the drivers given; lib/index.ts binds the built-in ones. */
@@ -266,7 +255,7 @@ export async function openStorage(options: OpenOptions & { readonly drivers: rea
       await volumes.recover()
     }
     await snapshots.recover()
-    return new Storage({ open: options, dataRoot, driver, layers, images, containers, snapshots, volumes, choice, readOnlyReason })
+    return new Storage({ open: options, root: dataRoot, driver, layers, images, containers, snapshots, volumes, choice, readOnlyReason })
   } catch (error) {
     await driver.close()
     throw told(error, `opening ${root}`, { op: 'open', path: root })

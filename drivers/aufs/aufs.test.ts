@@ -1,14 +1,12 @@
 import fs from 'node:fs'
+import { id, mode } from '../../fixtures/driver-tests.ts'
 import { assert, needsRoot, suite } from '../../fixtures/harness/index.ts'
 import { applyLayer, listChanges, writeLayer } from '../../lib/diff/index.ts'
 import { StorageError } from '../../lib/errors.ts'
-import type { LayerId } from '../../lib/ids.ts'
 import aufs, { openUnprobed } from './index.ts'
 import { aufsMounts } from './mount-options.ts'
 
 const test = suite('aufs')
-const id = (name: string): LayerId => name as LayerId
-const mode = (path: string): string => (fs.lstatSync(path).mode & 0o7777).toString(8)
 
 test('the layout is dockerd\'s, to the byte', async t => {
   const home = `${t.dir}/aufs`

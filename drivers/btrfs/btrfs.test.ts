@@ -3,31 +3,20 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { failure, id, mode, opener } from '../../fixtures/driver-tests.ts'
 import { assert, suite } from '../../fixtures/harness/index.ts'
 import type { Context } from '../../fixtures/harness/index.ts'
 import { mountImage, skipWithoutImage } from '../../fixtures/loop.ts'
 import type { MountedImage } from '../../fixtures/loop.ts'
 import { listChanges, writeLayer } from '../../lib/diff/index.ts'
-import type { Driver } from '../../lib/driver.ts'
 import { isErrno, StorageError } from '../../lib/errors.ts'
-import type { Code } from '../../lib/errors.ts'
-import type { LayerId } from '../../lib/ids.ts'
 import { createSubvolume, destroySubvolume, snapshotSubvolume, subvolumeInfo } from '../../lib/sys/btrfs.ts'
 import { setTimes } from '../../lib/sys/files.ts'
 import btrfs from './index.ts'
 
 const test = suite('btrfs')
 const skip = skipWithoutImage('btrfs')
-const id = (name: string): LayerId => name as LayerId
-const open = (home: string, pairs: readonly string[] = []): Promise<Driver> => btrfs.open({ home, options: btrfs.parseOptions(pairs) })
-const mode = (path: string): string => (fs.lstatSync(path).mode & 0o7777).toString(8)
-async function failure(promise: Promise<unknown>, code: Code): Promise<StorageError> {
-  try { await promise } catch (error) {
-    assert.ok(StorageError.is(error, code), String(error))
-    return error as StorageError
-  }
-  throw new Error(`should have failed with ${code}`)
-}
+const open = opener(btrfs)
 
 function mounted(t: Context, sizeBytes = 2 ** 30): MountedImage {
   const image = mountImage('btrfs', { sizeBytes })

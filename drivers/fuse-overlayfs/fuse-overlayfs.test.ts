@@ -1,18 +1,16 @@
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { id, mode } from '../../fixtures/driver-tests.ts'
 import { assert, needsRoot, suite, tempBase } from '../../fixtures/harness/index.ts'
 import { listChanges } from '../../lib/diff/index.ts'
 import { StorageError } from '../../lib/errors.ts'
-import type { LayerId } from '../../lib/ids.ts'
 import { performMounts, unmount } from '../../lib/sys/mount.ts'
 import fuseOverlayfs from './index.ts'
 
 const test = suite('fuse-overlayfs')
 const probed = await fuseOverlayfs.probe(tempBase())
 const skip = probed.ok ? false : probed.reason
-const id = (name: string): LayerId => name as LayerId
-const mode = (path: string): string => (fs.lstatSync(path).mode & 0o7777).toString(8)
 
 test('the layout is overlay2\'s, the mounts a program\'s', { skip }, async t => {
   const home = `${t.dir}/fuse`

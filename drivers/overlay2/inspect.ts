@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { HomeFacts, HomeProblem } from '../../lib/driver.ts'
-import { isErrno } from '../../lib/errors.ts'
+import { isErrno, StorageError } from '../../lib/errors.ts'
 import { atomicWriteSync } from '../../lib/fs/atomic.ts'
 import { isLayerId } from '../../lib/ids.ts'
 import type { LayerId } from '../../lib/ids.ts'
@@ -158,8 +158,10 @@ class Home {
 
   #writeLower(id: LayerId, parent: LayerId, file: string): void {
     const links = (this.#ancestors(parent) ?? []).map(layer => read(path.join(this.#layout.dir(layer), 'link')) ?? '')
-    // Their links are mended first; with one that cannot be, neither can this be.
-    if (links.length === 0 || !links.every(name => linkPattern.test(name)) || !isDirectory(this.#layout.dir(id))) return
+    if (!isDirectory(this.#layout.dir(id))) return
+    if (links.length === 0 || !links.every(name => linkPattern.test(name))) {
+      throw new StorageError('FAILED_PRECONDITION', 'a layer below it has to be mended first', { driver: this.#layout.driver, key: id, path: file })
+    }
     atomicWriteSync(file, links.map(name => `${linkFolder}/${name}`).join(':'), { mode: 0o644 })
   }
 

@@ -86,10 +86,11 @@ function makeDirectory(dir: string, mode: number): void {
   fs.chmodSync(dir, mode)
 }
 
-/** `open` gets the descriptor, for a sync and to be closed. The mode is the umask's to cut, as with dockerd. */
+/** `open` gets the descriptor, for a sync and to be closed. */
 function write(open: number[], file: string, text: string): void {
   const fd = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o644)
   open.push(fd)
+  fs.fchmodSync(fd, 0o644)
   fs.writeFileSync(fd, text)
 }
 

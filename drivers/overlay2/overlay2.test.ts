@@ -2,28 +2,17 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { failure, id, mode, opener } from '../../fixtures/driver-tests.ts'
 import { assert, needsRoot, suite } from '../../fixtures/harness/index.ts'
 import { mountImage, skipWithoutImage } from '../../fixtures/loop.ts'
-import type { Driver } from '../../lib/driver.ts'
 import { StorageError } from '../../lib/errors.ts'
-import type { Code } from '../../lib/errors.ts'
-import type { LayerId } from '../../lib/ids.ts'
 import { faults, sysError } from '../../lib/sys/native.ts'
 import { performMount, unmount } from '../../lib/sys/mount.ts'
 import overlay2 from './index.ts'
 import { newLinkName } from './layout.ts'
 
 const test = suite('overlay2')
-const id = (name: string): LayerId => name as LayerId
-const open = (home: string, pairs: readonly string[] = []): Promise<Driver> => overlay2.open({ home, options: overlay2.parseOptions(pairs) })
-const mode = (path: string): string => (fs.lstatSync(path).mode & 0o7777).toString(8)
-async function failure(promise: Promise<unknown>, code: Code): Promise<StorageError> {
-  try { await promise } catch (error) {
-    assert.ok(StorageError.is(error, code), String(error))
-    return error as StorageError
-  }
-  throw new Error(`should have failed with ${code}`)
-}
+const open = opener(overlay2)
 
 test('the layout is dockerd\'s, to the byte', { skip: needsRoot }, async t => {
   const home = `${t.dir}/overlay2`

@@ -8,8 +8,11 @@ import { atomicWriteSync } from '../../lib/fs/atomic.ts'
 import { removeTree } from '../../lib/fs/remove-tree.ts'
 import type { LayerId } from '../../lib/ids.ts'
 
+/** The device node is dockerd's, for quota. */
+const ownNames = new Set(['dir', 'layerstack', 'backingFsBlockDev'])
+
 export function* inspectHome(home: string, facts: HomeFacts): Generator<HomeProblem> {
-  for (const name of names(home)) if (name !== 'dir' && name !== 'layerstack') yield { kind: 'stray', subject: name, path: path.join(home, name), reason: 'neither dockerd nor layerstack has a place for it' }
+  for (const name of names(home)) if (!ownNames.has(name)) yield { kind: 'stray', subject: name, path: path.join(home, name), reason: 'neither dockerd nor layerstack has a place for it' }
   for (const [folder, kind, reason] of [
     ['new', 'half-made', 'a layer that was being made when its process ended'], ['gone', 'half-removed', 'a layer whose removal was interrupted'],
   ] as const) {
@@ -36,11 +39,22 @@ function* notes(home: string, facts: HomeFacts): Generator<HomeProblem> {
       continue
     }
     const parent = facts.parents.get(id)
-    if (parent === null || !facts.parents.has(id) || fs.readFileSync(file, 'utf8') === (parent ?? '')) continue
+    const said = read(file)
+    if (parent === null || !facts.parents.has(id) || said === undefined || said === (parent ?? '')) continue
     yield {
       kind: 'lower-damaged', subject: name, path: file, reason: 'the note of the layer\'s parent names another layer than the catalogue', repair: 'write it anew',
       mend: () => { if (parent === undefined) fs.rmSync(file, { force: true }); else atomicWriteSync(file, parent, { mode: 0o600 }) },
     }
+  }
+}
+
+/** Undefined when it has just been removed. */
+function read(file: string): string | undefined {
+  try {
+    return fs.readFileSync(file, 'utf8')
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw error
   }
 }
 

@@ -3,25 +3,14 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { failure, id, mode, opener } from '../../fixtures/driver-tests.ts'
 import { assert, needsRoot, suite } from '../../fixtures/harness/index.ts'
-import type { Driver } from '../../lib/driver.ts'
 import { StorageError } from '../../lib/errors.ts'
-import type { Code } from '../../lib/errors.ts'
-import type { LayerId } from '../../lib/ids.ts'
 import { performMount, unmount } from '../../lib/sys/mount.ts'
 import vfs from './index.ts'
 
 const test = suite('vfs')
-const id = (name: string): LayerId => name as LayerId
-const open = (home: string, pairs: readonly string[] = []): Promise<Driver> => vfs.open({ home, options: vfs.parseOptions(pairs) })
-const mode = (path: string): string => (fs.lstatSync(path).mode & 0o7777).toString(8)
-async function failure(promise: Promise<unknown>, code: Code): Promise<StorageError> {
-  try { await promise } catch (error) {
-    assert.ok(StorageError.is(error, code), String(error))
-    return error as StorageError
-  }
-  throw new Error(`should have failed with ${code}`)
-}
+const open = opener(vfs)
 
 test('the layout is dockerd\'s, and ours beside it', async t => {
   const home = `${t.dir}/vfs`

@@ -118,7 +118,7 @@ function sentencesFor(own: readonly UseScores[], backing: string): string[] {
     const leaders = best(use.scores)
     const [first] = leaders, mine = use.scores.find(({ driver }) => driver === winner.driver)
     if (first === undefined || mine === undefined || leaders.includes(mine)) continue
-    sentences.push(`For ${use.title}: ${list(leaders, name)}, ${advantage(use, mine.score / first.score)}.`)
+    sentences.push(`For ${use.title}: ${list(leaders, name)}, ${advantage(use, mine.score / first.score, name(winner))}.`)
   }
   return sentences
 }
@@ -138,7 +138,7 @@ function overallSentences(scored: readonly UseScores[], { backings }: BenchResul
     const leaders = best(use.scores)
     const [first] = leaders, mine = use.scores.find(({ driver, backing }) => driver === winner.driver && backing === winner.backing)
     if (first === undefined || mine === undefined || leaders.includes(mine)) continue
-    sentences.push(`For ${use.title}: ${list(leaders, label)}, ${advantage(use, mine.score / first.score)}.`)
+    sentences.push(`For ${use.title}: ${list(leaders, label)}, ${advantage(use, mine.score / first.score, label(winner))}.`)
   }
   return sentences
 }
@@ -157,8 +157,8 @@ function label({ driver, backing }: Candidate): string {
   return `${driver} on ${backing}`
 }
 
-function advantage({ use }: UseScores, ratio: number): string {
-  return use === 'space' ? `which takes ${times(ratio)} less` : `${times(ratio)} as fast`
+function advantage({ use }: UseScores, ratio: number, over: string): string {
+  return use === 'space' ? `which takes ${times(ratio)} less than ${over}` : `${times(ratio)} as fast as ${over}`
 }
 
 function list(candidates: readonly Candidate[], text: (candidate: Candidate) => string): string {

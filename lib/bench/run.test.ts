@@ -16,7 +16,7 @@ test('measures in a directory, without privileges', { timeoutMs: 120_000 }, asyn
   const progress: BenchProgress[] = []
   const rounds: number[] = []
   const result = await runBench({
-    drivers: [vfs], dir: t.dir, workloads: ['start', 'small-files', 'apply', 'diff'], quick: true, rounds: 2, version: '1.2.3',
+    drivers: [vfs], dir: t.dir, workloads: ['start', 'small-files', 'apply', 'diff'], quick: true, rounds: 2, version: '1.2.3', durability: 'none',
     onProgress: one => progress.push(one), onRound: ({ roundCount }) => { rounds.push(roundCount) },
   })
   assert.equal(fs.readdirSync(t.dir), [])
@@ -68,7 +68,7 @@ test('a workload that fails is absent with its reason, and the others go on', { 
       return typeof value === 'function' ? value.bind(target) as unknown : value
     } })
   } }
-  const { absent, cells } = await runBench({ drivers: [broken], dir: t.dir, workloads: ['start', 'apply'], quick: true, rounds: 1 })
+  const { absent, cells } = await runBench({ drivers: [broken], dir: t.dir, workloads: ['start', 'apply'], quick: true, rounds: 1, durability: 'none' })
   assert.equal(absent.map(({ workload, reason }) => `${workload}: ${reason}`), ['start: no mounts today'])
   assert.ok(cells.some(({ workload }) => workload === 'apply'))
   assert.not(cells.some(({ workload }) => workload === 'start'))
@@ -78,7 +78,7 @@ test('a workload that fails is absent with its reason, and the others go on', { 
 test('stopped, it gives what it has', { timeoutMs: 60_000 }, async t => {
   const stop = new AbortController()
   const result = await runBench({
-    drivers: [vfs], dir: t.dir, workloads: ['apply'], quick: true, rounds: 1000, signal: stop.signal, onRound: ({ roundCount }) => { if (roundCount === 2) stop.abort() },
+    drivers: [vfs], dir: t.dir, workloads: ['apply'], quick: true, rounds: 1000, durability: 'none', signal: stop.signal, onRound: ({ roundCount }) => { if (roundCount === 2) stop.abort() },
   })
   assert.equal([result.complete, result.roundCount], [false, 2])
   assert.is(result.cells.find(({ workload }) => workload === 'apply')?.rounds.length, 2)

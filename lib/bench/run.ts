@@ -144,7 +144,6 @@ class Run {
     }
   }
 
-  /** Each visit is made once, whatever it takes. */
   #timeIsUp(round: number): boolean {
     return round > 0 && this.#minutes !== undefined && this.#spentMs() > this.#minutes * 60_000
   }
@@ -206,7 +205,12 @@ class Run {
       for (const visit of this.#visits(round, stages)) {
         if (round > 0 && !due(visit.key)) continue
         if (this.#options.signal?.aborted === true) return false
-        if (round > 1 && this.#timeIsUp(round)) break
+        if (this.#timeIsUp(round)) {
+          if (round > 1) break
+          const { workload, parameter, backing, driver } = visit
+          this.#missing({ backing, driver: workload.name === reference ? plain : driver, workload: workload.name, ...(workload.parameter === undefined ? {} : { parameter }), reason: 'there was no time left for it' })
+          continue
+        }
         this.#tell(round, visit)
         if (!await this.#visit(round, visit, stages)) return false
       }

@@ -38,9 +38,11 @@ export class Stage {
   readonly #kept = new Set<LayerId>()
   readonly #layers: LayerId[] = []
   readonly #mounted = new Map<LayerId, readonly string[]>()
+  readonly #durability: Durability
   #count = 0
 
-  constructor(dir: string, storage: Storage) {
+  constructor(dir: string, storage: Storage, durability: Durability) {
+    this.#durability = durability
     this.dir = dir
     this.storage = storage
     this.driver = storage.driver
@@ -48,7 +50,7 @@ export class Stage {
 
   static async open({ dir, module, modules, durability }: StageOptions): Promise<Stage> {
     const root = path.join(dir, module.name)
-    return new Stage(dir, await openStorage({ root, driver: module.name, drivers: modules, durability }))
+    return new Stage(dir, await openStorage({ root, driver: module.name, drivers: modules, durability }), durability)
   }
 
   async #create(parent: LayerId | undefined, writable: boolean): Promise<LayerId> {
@@ -138,14 +140,18 @@ export class Stage {
     return { upper: content.path, lower, options: { whiteouts: 'none', only: await this.driver.changedPaths?.(id) } }
   }
 
-  /** Let the backing write out what it keeps back, so that it does not do so under the next measurement. */
+  /** Let the backing write out what it keeps back, so that it does not do so under the next measurement; not where nothing is to be synced. */
   settle(): void {
+    if (this.#durability !== 'none') this.#sync()
+  }
+
+  #sync(): void {
     if (nativeReason === undefined) syncFileSystem(this.dir)
   }
 
   /** Bytes of the backing in use, after it has settled. */
   usedBytes(): number {
-    this.settle()
+    this.#sync()
     const { blocks, bfree, bsize } = fs.statfsSync(this.dir)
     return (blocks - bfree) * bsize
   }

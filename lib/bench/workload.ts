@@ -78,11 +78,11 @@ export function image(stage: Stage): Promise<LayerId> {
   }))
 }
 
-/** 200 files in three layers: what a small container starts on. */
+/** 60 files in three layers: what a small container starts on. */
 export function smallImage(stage: Stage): Promise<LayerId> {
   return stage.shared('small image', async () => {
-    const base = await stage.layer(undefined, dir => fillTree(dir, 100))
-    const middle = await stage.layer(base, dir => fillTree(dir, 200, 100))
+    const base = await stage.layer(undefined, dir => fillTree(dir, 30))
+    const middle = await stage.layer(base, dir => fillTree(dir, 60, 30))
     return await stage.layer(middle, dir => {
       fs.mkdirSync(path.join(dir, 'dir-0'), { recursive: true })
       writeFile(dir, 1, 1)

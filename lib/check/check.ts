@@ -2,7 +2,8 @@
 // counts when the next look finds it again.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { StorageError } from '../errors.ts'
+import { isErrno, StorageError } from '../errors.ts'
+import type { ChainId, LayerId } from '../ids.ts'
 import { containerProblems } from './container-problems.ts'
 import { driverProblems } from './driver-problems.ts'
 import { imageProblems } from './image-problems.ts'
@@ -33,19 +34,31 @@ export async function* problems(parts: CheckParts, options: CheckOptions = {}): 
 }
 
 async function lastingProblems(parts: CheckParts, signal: AbortSignal | undefined): Promise<{ readonly view: View; readonly found: readonly Problem[] }> {
-  let view = await look(parts)
-  let found = structureProblems(parts, view)
+  let { view, found } = await lookOver(parts)
   for (const pauseMs of pausesMs) {
-    // A lone notice costs nobody anything; it is not worth a wait.
-    if (found.every(problem => severityOf(problem) === 'notice')) break
+    // A lone notice is not worth a wait, unless it is one only because of something that may pass.
+    if (found.every(problem => severityOf(problem) === 'notice' && (problem.doubtful !== true || view.quiet))) break
     await pause(pauseMs, signal)
     const wasQuiet: boolean = view.quiet
-    view = await look(parts)
     const before = new Set(found.map(keyOf))
-    found = structureProblems(parts, view).filter(problem => before.has(keyOf(problem)))
+    const again = await lookOver(parts)
+    view = again.view
+    found = again.found.filter(problem => before.has(keyOf(problem)))
     if (wasQuiet && view.quiet) break
   }
   return { view, found }
+}
+
+/** What is read may be removed between the look at its name and the look into it: then once more. */
+async function lookOver(parts: CheckParts): Promise<{ view: View; found: readonly Problem[] }> {
+  for (let tries = 20; ; tries--) {
+    try {
+      const view = await look(parts)
+      return { view, found: structureProblems(parts, view) }
+    } catch (error) {
+      if (tries === 0 || !isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
+    }
+  }
 }
 
 async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
@@ -70,7 +83,13 @@ function withoutConsequences(view: View, all: readonly Problem[]): Problem[] {
   const byDriver = new Set(all.flatMap(problem => problem.kind === 'content-missing' && !problem.subject.startsWith('sha256:') ? [problem.subject] : []))
   // The driver speaks of its own ids; where the layer is one of the database, that is its name.
   const chainOf = new Map([...view.layers.values()].flatMap(entry => entry.cacheId === undefined || entry.layer === undefined ? [] : [[entry.cacheId as string, entry] as const]))
+  // Where the file by which a layer exists is lost, and can be written anew, the layer is not.
+  const curable = new Set(all.flatMap(({ kind, subject, mend }) => kind === 'lower-damaged' && mend !== undefined && !view.driverLayers.has(subject as LayerId) ? [subject] : []))
   return all.flatMap((problem): Problem[] => {
+    if (curable.size > 0) {
+      const ids = problem.kind === 'content-missing' ? [view.layers.get(problem.subject as ChainId)?.cacheId] : problem.kind === 'mount-layers-missing' ? view.containersLayers.get(problem.subject)?.ids : []
+      if (ids?.some(id => id !== undefined && curable.has(id)) === true) return []
+    }
     const entry = chainOf.get(problem.subject)
     if (problem.kind !== 'content-missing' || entry === undefined || !byDriver.has(problem.subject)) return [problem]
     return [damaged(view, entry, 'content-missing', problem.path, problem.reason)]

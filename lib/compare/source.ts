@@ -130,14 +130,20 @@ interface LayerFacts extends Omit<SourceLayer, 'tar' | 'entries' | 'command'> {
   readonly command?: string
 }
 
+interface LayerOptions {
+  readonly limits?: ArchiveLimits
+  /** The tar once more, where nothing of a chunk is kept when the next one is asked for. */
+  readonly scan?: TarOf
+}
+
 /** A layer from what is known of it and how its tar is read. */
-export function layerOf(facts: LayerFacts, open: TarOf, limits: ArchiveLimits = {}): SourceLayer {
+export function layerOf(facts: LayerFacts, open: TarOf, { limits = {}, scan = open }: LayerOptions = {}): SourceLayer {
   async function* tar(options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<Buffer, void, undefined> {
     yield* open(options)
   }
   return {
     command: '', ...facts, tar,
-    entries: (options = {}) => readEntries(tar(options.signal === undefined ? {} : { signal: options.signal }), options, limits.entries === undefined ? {} : { entries: limits.entries }),
+    entries: (options = {}) => readEntries(scan(options.signal === undefined ? {} : { signal: options.signal }), options, limits.entries === undefined ? {} : { entries: limits.entries }),
   }
 }
 
@@ -296,9 +302,9 @@ function imageOfArchive(name: string, kind: SourceKind, archive: Archive, image:
       return found
     }
     const { fd, offset, length } = range()
-    const plain = detectCompression(head(fd, offset, length)) === 'none' ? { tarBytes: length } : {}
-    return layerOf({ index, diffId: layer.diffId, chainId: chain[index] as ChainId, storedBytes: length, ...plain, ...factsOf(steps[index]) },
-      () => decompress(readRange(range())), limits)
+    const isPlain = detectCompression(head(fd, offset, length)) === 'none'
+    return layerOf({ index, diffId: layer.diffId, chainId: chain[index] as ChainId, storedBytes: length, ...(isPlain ? { tarBytes: length } : {}), ...factsOf(steps[index]) },
+      () => decompress(readRange(range())), { limits, ...(isPlain ? { scan: () => readRange(range(), true) } : {}) })
   })
   return sourceOf({ name, kind, layers, references: references.map(familiarString), image: { imageId, config, configBytes }, close: () => archive.close() })
 }
@@ -313,14 +319,14 @@ function head(fd: number, offset: number, length: number): Buffer {
 function tarSource(file: string, archive: Archive): ImageSource {
   const whole = archive.whole?.()
   if (whole === undefined) throw new StorageError('INVALID_ARGUMENT', `${file} is a directory`, { path: file, hint: 'dir:PATH reads a directory as a tree of files' })
-  return sourceOf({ name: file, kind: 'tar', layers: [layerOf({ index: 0, storedBytes: whole.length, tarBytes: whole.length }, () => readRange(whole))], close: () => archive.close() })
+  return sourceOf({ name: file, kind: 'tar', layers: [layerOf({ index: 0, storedBytes: whole.length, tarBytes: whole.length }, () => readRange(whole), { scan: () => readRange(whole, true) })], close: () => archive.close() })
 }
 
-/** A part of an open file, by position: the descriptor's own position is not touched, so several readers may share it. */
-export async function* readRange({ fd, offset, length }: FileRange): AsyncGenerator<Buffer, void, undefined> {
+/** A part of an open file, by position: the descriptor's own position is not touched, so several readers may share it. With `reuse` a chunk is valid until the next. */
+export async function* readRange({ fd, offset, length }: FileRange, reuse = false): AsyncGenerator<Buffer, void, undefined> {
   let left = length
   try {
-    for await (const chunk of readDescriptor(fd, { offset, length })) {
+    for await (const chunk of readDescriptor(fd, { offset, length }, reuse ? Buffer.allocUnsafeSlow(scanBytes) : undefined)) {
       left -= chunk.length
       yield chunk
     }
@@ -330,6 +336,8 @@ export async function* readRange({ fd, offset, length }: FileRange): AsyncGenera
   }
   if (left > 0) throw new StorageError('INVALID_ARCHIVE', `unexpected end of archive: ${left} bytes of a layer are missing`)
 }
+
+const scanBytes = 512 * 1024
 
 /** What squashing and the like need of a source. @throws INVALID_ARGUMENT when it is no image */
 export function imageConfigOf({ name, config, imageId, layers }: ImageSource, what: string): { readonly config: ImageConfig; readonly imageId: Digest } {

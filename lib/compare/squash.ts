@@ -44,8 +44,8 @@ export async function squashImage(image: ImageSource, options: SquashOptions = {
       history: [...emptied(config.raw['history'], from), { created, comment }],
       rootfs: { type: 'layers', diff_ids: [...config.diffIds.slice(0, from), made.diffId] },
     })
-    const layer = layerOf({ index: from, diffId: made.diffId, storedBytes: made.sizeBytes, tarBytes: made.sizeBytes, comment, created },
-      () => readRange({ fd: made.fd, offset: 0, length: made.sizeBytes }))
+    const range = { fd: made.fd, offset: 0, length: made.sizeBytes }
+    const layer = layerOf({ index: from, diffId: made.diffId, storedBytes: made.sizeBytes, tarBytes: made.sizeBytes, comment, created }, () => readRange(range), { scan: () => readRange(range, true) })
     return composedImage({ name: `${image.name} (squashed)`, configBytes, layers: [...image.layers.slice(0, from), layer], references: options.references ?? [], close: () => fs.closeSync(made.fd) })
   } catch (error) {
     fs.closeSync(made.fd)

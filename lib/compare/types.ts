@@ -8,7 +8,7 @@ import type { EntryType } from '../tar/types.ts'
 export type SourceKind = 'image' | 'container' | 'layer' | 'docker-archive' | 'oci' | 'tar' | 'directory'
 
 /**
- * One path of a layer as its tar tells it: no content, so an image of 100,000 entries takes some 50 MB. A whiteout and an opaque mark are entries with a
+ * One path of a layer as its tar tells it: no content. A whiteout and an opaque mark are entries with a
  * `mark` whose `path` is what they hide, without the `.wh.` name.
  */
 export interface LayerEntry {

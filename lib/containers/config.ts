@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno, StorageError } from '../errors.ts'
+import { isErrno, StorageError, told } from '../errors.ts'
 import { writeNew } from '../fs/atomic.ts'
 import { isDigest } from '../ids.ts'
 import type { Digest } from '../ids.ts'
@@ -77,7 +77,7 @@ export function readContainer(dir: string): ContainerRecord | undefined {
     text = fs.readFileSync(file, 'utf8')
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
-    throw error
+    throw told(error, `reading container ${path.basename(dir)}`)
   }
   const corrupt = (what: string): StorageError => new StorageError('CORRUPT', `container ${path.basename(dir)}: ${what}`, { path: file })
   let json: Record<string, unknown>

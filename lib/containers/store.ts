@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Change, Mount, Usage } from '../driver.ts'
-import { isErrno, StorageError } from '../errors.ts'
+import { isErrno, StorageError, told } from '../errors.ts'
 import { syncDirectory } from '../fs/atomic.ts'
 import { randomId } from '../ids.ts'
 import type { Digest } from '../ids.ts'
@@ -223,6 +223,14 @@ export class ContainerStore {
 
   /** `volumes`: with the anonymous volumes that nobody else refers to. @throws IN_USE while it is mounted, unless `force` unmounts it */
   async remove(ref: string, options: { readonly force?: boolean; readonly volumes?: boolean } = {}): Promise<void> {
+    try {
+      await this.#remove(ref, options)
+    } catch (error) {
+      throw told(error, `removing container ${ref}`, { op: 'remove', key: ref })
+    }
+  }
+
+  async #remove(ref: string, options: { readonly force?: boolean; readonly volumes?: boolean }): Promise<void> {
     const { id, running, imageId } = this.get(ref)
     if (running) throw new StorageError('IN_USE', `cannot remove container ${ref}: it is running`, { op: 'remove', key: ref, hint: 'stop it with the engine that started it' })
     const { volumes = false, ...rest } = options
@@ -239,7 +247,7 @@ export class ContainerStore {
   /** An operation of its own around it: a kill behind the container's end must not leave volumes that nobody will ever ask for. */
   async #removeWithVolumes(ref: string, options: { readonly force?: boolean }, anonymous: readonly string[], operation: Operation): Promise<void> {
     for (const name of anonymous) await operation.undo('anonymous-volume', name)
-    await this.remove(ref, options)
+    await this.#remove(ref, options)
     for (const name of anonymous) await this.#removeUnused(name)
   }
 
@@ -323,7 +331,7 @@ export class ContainerStore {
    */
   async mount(ref: string, options: { readonly persistent?: boolean } = {}): Promise<MountedContainer> {
     const { id } = this.get(ref)
-    const mountedAt = await this.#rw.mount(id, options)
+    const mountedAt = await this.#mount(ref, id, options)
     let held = true
     const unmount = async (): Promise<void> => {
       if (!held) return
@@ -331,6 +339,14 @@ export class ContainerStore {
       await this.#rw.unmount(id, options)
     }
     return { path: mountedAt, unmount, [Symbol.asyncDispose]: unmount }
+  }
+
+  async #mount(ref: string, id: string, options: { readonly persistent?: boolean }): Promise<string> {
+    try {
+      return await this.#rw.mount(id, options)
+    } catch (error) {
+      throw told(error, `mounting container ${ref}`, { op: 'mount', key: ref })
+    }
   }
 
   /** Give a hold back. The last persistent one ends what `spec` has prepared, too. */

@@ -68,7 +68,8 @@ export function encodeImage(analysis: ImageAnalysis): EncodedImage {
   const addVersion = (version: PathVersion): void => {
     const { entry } = version
     columns.layer.push(version.layer)
-    columns.kind.push(changes.indexOf(version.change) | (entry === undefined ? NO_ENTRY : types.indexOf(entry.type)) << 2 | (version.implied === true ? 1 : 0) << 5)
+    const type = entry === undefined ? NO_ENTRY : types.indexOf(entry.type)
+    columns.kind.push(changes.indexOf(version.change) | type << 2 | (version.implied === true ? 1 : 0) << 5)
     columns.aspects.push((version.aspects ?? []).reduce((mask, aspect) => mask | 1 << aspects.indexOf(aspect), 0))
     addEntry(entry)
   }
@@ -107,7 +108,8 @@ export function encodeImage(analysis: ImageAnalysis): EncodedImage {
   writer.strings(links.strings)
   writer.strings(xattrs.strings)
   writer.column(columns.name.map(name => order.places[name]!))
-  for (const column of [columns.below, columns.versions, columns.layer, columns.kind, columns.aspects, columns.mode, columns.owner, columns.size]) writer.column(column)
+  const { below, versions, layer, kind, aspects: differing, mode, owner, size } = columns
+  for (const column of [below, versions, layer, kind, differing, mode, owner, size]) writer.column(column)
   for (let i = 0; i < columns.seconds.length; i++) writer.signed(columns.seconds[i]! - (columns.seconds[i - 1] ?? 0))
   for (const column of [columns.nanos, columns.link, columns.xattr]) writer.column(column)
   const wasted = analysis.wasted.flatMap(row => {

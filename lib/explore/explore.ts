@@ -17,7 +17,7 @@ let script: string | undefined
 /**
  * One self-contained HTML page about an image: its layers with their commands, the tree after each layer with what the layer changed, every path's
  * versions, and what is wasted. It loads nothing, and what the image holds is text in it, whatever it is called: the page's policy lets no other script run.
- * About 15 bytes a path for a Debian image.
+ * Some 12 bytes an entry, and 50 kB.
  *
  * `source`: a text as `openImageSource` takes it (a name in `storage`, an archive, an OCI layout, a directory), an opened source, which stays open, or an
  * analysis.

@@ -132,9 +132,12 @@ function createdText(created: string): string {
 }
 
 function counts({ added, modified, removed, unmodified }: AnalyzedLayer): Markup[] {
-  const parts: readonly (readonly [number, string, string])[] = [[added, '+', 'added'], [modified, '~', 'changed'], [removed, '−', 'removed'], [unmodified, '=', 'same again']]
+  const parts: readonly (readonly [count: number, sign: string, word: string])[] = [
+    [added, '+', 'added'], [modified, '~', 'changed'], [removed, '−', 'removed'], [unmodified, '=', 'same again'],
+  ]
   const some = parts.filter(([count]) => count > 0)
-  return some.length === 0 ? [html`<span>nothing</span>`] : some.map(([count, sign, word]) => html`<span><span aria-hidden="true">${sign}</span>${grouped(count)} ${word}</span>`)
+  if (some.length === 0) return [html`<span>nothing</span>`]
+  return some.map(([count, sign, word]) => html`<span><span aria-hidden="true">${sign}</span>${grouped(count)} ${word}</span>`)
 }
 
 /** One line for each step of a chain of shell commands. */

@@ -127,7 +127,7 @@ kbd { font: inherit; font-family: var(--mono); font-size: .6875rem; border: 1px 
 .row.directory .label { font-weight: 600 }
 .row.removed .label { text-decoration: line-through; color: var(--muted) }
 .row .target { color: var(--muted); flex: 0 6 auto; overflow: hidden; text-overflow: ellipsis; padding-inline-start: .5rem; white-space: pre }
-.row .inner { color: var(--muted); font: .75rem/1 var(--mono); padding-inline-start: .75rem; display: flex; gap: .5rem }
+.row .inner { color: var(--muted); font: .75rem/1 var(--mono); padding-inline-start: .75rem; display: flex; gap: .5rem; flex: 0 1000 auto; overflow: hidden }
 .row .copies { color: var(--waste); border: 1px solid currentColor; border-radius: .5rem; font-size: .6875rem; line-height: 1; padding: .0625rem .3125rem; margin-inline-start: .5rem }
 .row mark, .waste mark { background: var(--found); color: inherit; border-radius: .125rem }
 .row .sizebar { height: .375rem; border-radius: .1875rem; direction: rtl; overflow: visible }
@@ -179,7 +179,7 @@ td .bytes { color: var(--waste); font-weight: 600 }
   body { display: block; height: auto }
   main { display: block }
   .layers, .details { overflow: visible; border: 0; border-bottom: 1px solid var(--line) }
-  .stack { max-height: 21rem; overflow-y: auto }
+  .stack { max-height: 28rem; overflow-y: auto }
   .top { gap: .75rem 1.5rem }
   .figures { gap: .5rem 1.25rem }
   #files { grid-template-rows: auto auto 32rem auto }

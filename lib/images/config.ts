@@ -30,7 +30,7 @@ export interface ImageConfig {
   readonly comment: string
   readonly author: string
   readonly dockerVersion: string
-  /** The runtime defaults (Env, Cmd, …), unchecked. */
+  /** The runtime defaults (Env, Cmd, …): what Docker knows has Docker's types, other keys are as they came. */
   readonly config: Readonly<Record<string, unknown>>
   /** Base first. */
   readonly diffIds: readonly Digest[]
@@ -51,15 +51,37 @@ export function decodeConfig(bytes: Uint8Array, code: Code = 'INVALID_ARCHIVE'):
   const layered = history.filter(entry => !entry.emptyLayer).length
   if (layered > diffIds.length) throw new StorageError(code, 'too many non-empty layers in History section')
   const created = fields.string('created'), variant = fields.string('variant')
-  fields.object('config')
+  const runtime = fields.object('config')
   return {
     raw: raw as Record<string, unknown>,
     architecture: fields.string('architecture') ?? '', os: fields.string('os') || 'linux',
     ...(variant ? { variant } : {}), ...(created === undefined ? {} : { created }),
     comment: fields.string('comment') ?? '', author: fields.string('author') ?? '', dockerVersion: fields.string('docker_version') ?? '',
-    config: (fields.raw('config') ?? {}) as Record<string, unknown>,
+    config: runtime === undefined ? {} : checkedRuntime(runtime),
     diffIds, history,
   }
+}
+
+const texts = ['Hostname', 'Domainname', 'User', 'Image', 'WorkingDir', 'MacAddress', 'StopSignal']
+const switches = ['AttachStdin', 'AttachStdout', 'AttachStderr', 'Tty', 'OpenStdin', 'StdinOnce', 'ArgsEscaped', 'NetworkDisabled']
+
+/** dockerd decodes a config into Go's container.Config, and refuses one that does not fit; `Cmd` and its kin may be one string (strslice.StrSlice). */
+function checkedRuntime(config: Fields): Record<string, unknown> {
+  for (const key of texts) config.string(key)
+  for (const key of switches) config.boolean(key)
+  for (const key of ['Env', 'OnBuild']) config.strings(key)
+  config.map('Labels')
+  for (const key of ['ExposedPorts', 'Volumes']) {
+    const set = config.object(key)
+    for (const name of set?.keys() ?? []) set?.object(name)
+  }
+  config.object('Healthcheck')?.strings('Test')
+  const commands = ['Cmd', 'Entrypoint', 'Shell'].flatMap(key => {
+    if (typeof config.raw(key) === 'string') return [[key, [config.raw(key)]]]
+    config.strings(key)
+    return []
+  })
+  return Object.fromEntries([...config.keys().map(key => [key, config.raw(key)]), ...commands]) as Record<string, unknown>
 }
 
 function historyEntry(entry: Fields): HistoryEntry {

@@ -81,7 +81,8 @@ export function isTag(text: string): boolean {
 
 /** `docker.io/library/ubuntu`. */
 export function fullName(ref: Reference): string {
-  return `${ref.domain}/${ref.path}`
+  // `my_host.io/a`: no host by the grammar, as underscores are not allowed in one, so Docker takes all of it for a path without a domain.
+  return ref.domain === '' ? ref.path : `${ref.domain}/${ref.path}`
 }
 
 /** `docker.io/library/ubuntu:24.04`. */

@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno } from '../errors.ts'
-import { hexOf } from '../ids.ts'
+import { hexOf, parseDigest } from '../ids.ts'
 import type { ChainId } from '../ids.ts'
 import type { DataRoot } from './types.ts'
 
@@ -17,7 +17,8 @@ export function imageDir(root: DataRoot): string {
 export const layerDb = {
   dir: (root: DataRoot): string => `${imageDir(root)}/layerdb`,
   layers: (root: DataRoot): string => `${imageDir(root)}/layerdb/sha256`,
-  layer: (root: DataRoot, chainId: ChainId): string => `${imageDir(root)}/layerdb/sha256/${hexOf(chainId)}`,
+  // The type says what it is, but a caller's JavaScript may say `../x`. @throws INVALID_ARGUMENT
+  layer: (root: DataRoot, chainId: ChainId): string => `${imageDir(root)}/layerdb/sha256/${hexOf(parseDigest(chainId))}`,
   tmp: (root: DataRoot): string => `${imageDir(root)}/layerdb/tmp`,
   mounts: (root: DataRoot): string => `${imageDir(root)}/layerdb/mounts`,
 }

@@ -3,7 +3,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno, StorageError } from '../errors.ts'
+import { isErrno, StorageError, told } from '../errors.ts'
 import { writeNew } from '../fs/atomic.ts'
 import { chainIdOf, isDigest, parseLayerId } from '../ids.ts'
 import type { ChainId } from '../ids.ts'
@@ -19,7 +19,7 @@ export function readText(file: string): string | undefined {
     return fs.readFileSync(file, 'utf8').trim()
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
-    throw error
+    throw told(error, `reading ${file}`)
   }
 }
 

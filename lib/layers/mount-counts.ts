@@ -129,9 +129,12 @@ export class MountCounts {
       }
     } finally {
       if (left === 0) {
-        for (const gone of [file, `${file}.new`]) if (fs.existsSync(gone)) unlinkIfThere(gone)
-        // Removed while locked: whoever waits for it sees that the name is gone, and makes a new one.
-        held.releaseAndUnlink()
+        try {
+          for (const gone of [file, `${file}.new`]) if (fs.existsSync(gone)) unlinkIfThere(gone)
+        } finally {
+          // Removed while locked: whoever waits for it sees that the name is gone, and makes a new one.
+          held.releaseAndUnlink()
+        }
       } else held.release()
     }
   }

@@ -6,9 +6,10 @@ import { createRequire } from 'node:module'
 import path from 'node:path'
 import type { RootDatabase } from 'lmdb'
 import type { Usage } from '../driver.ts'
-import { StorageError } from '../errors.ts'
+import { codeForErrno, StorageError } from '../errors.ts'
 import { isDigest } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
+import { errnoName } from '../sys/native.ts'
 import { childKey, decodeRecord, encodeRecord, infoBytes, prefixRange, snapshotKey, trashKey } from './record.ts'
 import type { CommitSnapshotOptions, SnapshotRecord } from './types.ts'
 
@@ -39,6 +40,7 @@ export class Catalogue {
   readonly #open: RootDatabase<Buffer, Buffer>
   readonly #decoded = new Map<string, { readonly value: Buffer; readonly record: SnapshotRecord }>()
   #closed = false
+  #broken = false
 
   constructor(db: RootDatabase<Buffer, Buffer>) { this.#open = db }
 
@@ -61,12 +63,13 @@ export class Catalogue {
       throw new StorageError('PREREQUISITE_MISSING', `opening the snapshot catalogue ${dir}: the package lmdb cannot be loaded: ${(error as Error).message.split('\n')[0]}`,
         { op: 'snapshots', path: dir, hint: 'install the npm package lmdb' }, { cause: error })
     }
-    const db = lmdb.open<Buffer, Buffer>({
+    readHeader(path.join(dir, 'data.mdb'))
+    const db = opened(() => lmdb.open<Buffer, Buffer>({
       path: dir, noSubdir: false, keyEncoding: 'binary', encoding: 'binary', cache: false, mapSize: mapBytes,
       readOnly: options.readOnly, noSync: !options.sync,
       // Its default makes a transaction visible before it is on the device, and promises the rest for later.
       overlappingSync: false,
-    })
+    }))
     const catalogue = new Catalogue(db)
     try {
       catalogue.#checkVersion(dir, options.readOnly)
@@ -86,7 +89,7 @@ export class Catalogue {
       throw new StorageError('CORRUPT', `the snapshot catalogue ${dir} has format ${JSON.stringify(found)}, and this version of layerstack knows ${formatVersion}`,
         { op: 'snapshots', path: dir, hint: 'use the version of layerstack that wrote it' })
     }
-    if (!readOnly) this.#db.transactionSync(() => { if (this.#db.get(versionKey) === undefined) this.#db.putSync(versionKey, Buffer.from(formatVersion)) })
+    if (!readOnly) this.#transaction(() => { if (this.#db.get(versionKey) === undefined) this.#db.putSync(versionKey, Buffer.from(formatVersion)) })
   }
 
   // ---- reading ---------------------------------------------------------------------------------------------------------------
@@ -188,7 +191,7 @@ export class Catalogue {
    * @throws NOT_FOUND (parent), INVALID_ARGUMENT (parent not committed), ALREADY_EXISTS; then nothing has changed
    */
   create(record: SnapshotRecord, external: (key: string) => boolean): Buffer {
-    return this.#db.transactionSync(() => {
+    return this.#transaction(() => {
       const above = this.#checkNew(record, external)
       // Removed and made again under the same name while the layer was laid out: the layer stands on what is gone.
       if (above !== undefined && above.id !== record.parentRef) throw notFound(record.parent ?? '', 'parent snapshot')
@@ -198,7 +201,7 @@ export class Catalogue {
 
   /** `create` for a snapshot without a layer of its own, on whatever its parent's name stands for now. @throws as `create` */
   createOnParent(draft: Omit<SnapshotRecord, 'parentRef'>, external: (key: string) => boolean): { readonly record: SnapshotRecord; readonly value: Buffer } {
-    return this.#db.transactionSync(() => {
+    return this.#transaction(() => {
       const above = this.#checkNew(draft, external)
       // An image layer that shows up this very moment: then the name was not there when the caller looked.
       if (above === undefined) throw notFound(draft.parent ?? '', 'parent snapshot')
@@ -212,7 +215,7 @@ export class Catalogue {
    * @throws ALREADY_EXISTS (name), NOT_FOUND (key or parent), FAILED_PRECONDITION (not active; parent not committed), INVALID_ARGUMENT (another parent), NOT_SUPPORTED (rebase)
    */
   commit(name: string, key: string, options: CommitSnapshotOptions, nowNs: bigint, external: (key: string) => boolean): SnapshotRecord {
-    return this.#db.transactionSync(() => {
+    return this.#transaction(() => {
       const active = this.#checkCommit(name, key, options, external)
       const { usage: _, ...kept } = active
       const committed: SnapshotRecord = { ...kept, name, kind: 'committed', labels: options.labels ?? {}, createdNs: nowNs, updatedNs: nowNs }
@@ -252,7 +255,7 @@ export class Catalogue {
    * @throws NOT_FOUND, FAILED_PRECONDITION `cannot remove snapshot with child`
    */
   remove(key: string): SnapshotRecord {
-    return this.#db.transactionSync(() => {
+    return this.#transaction(() => {
       const record = this.#read(key)
       if (record === undefined) throw notFound(key)
       if (record.kind === 'committed' && this.#hasChildren(record.id)) {
@@ -268,7 +271,7 @@ export class Catalogue {
 
   /** Replace the labels by what `change` makes of them. @throws NOT_FOUND */
   update(key: string, nowNs: () => bigint, change: (labels: Readonly<Record<string, string>>) => Readonly<Record<string, string>>): SnapshotRecord {
-    return this.#db.transactionSync(() => {
+    return this.#transaction(() => {
       const record = this.#read(key)
       if (record === undefined) throw notFound(key)
       const updated = { ...record, labels: change(record.labels), updatedNs: nowNs() }
@@ -279,7 +282,7 @@ export class Catalogue {
 
   /** Keep what was counted for a committed snapshot, if it still is there. */
   setUsage(key: string, id: LayerId, usage: Usage): void {
-    this.#db.transactionSync(() => {
+    this.#transaction(() => {
       const record = this.#read(key)
       if (record?.id === id && record.kind === 'committed') this.#db.putSync(snapshotKey(key), encodeRecord({ ...record, usage }))
     })
@@ -287,7 +290,20 @@ export class Catalogue {
 
   /** What was trash is gone. */
   forgetTrash(what: string): void {
-    this.#db.transactionSync(() => this.#db.removeSync(trashKey(what)))
+    this.#transaction(() => this.#db.removeSync(trashKey(what)))
+  }
+
+  /** A transaction failed on its way to the device, after which LMDB refuses all others: to be opened anew. */
+  get broken(): boolean { return this.#broken }
+
+  #transaction<T>(work: () => T): T {
+    try {
+      return this.#db.transactionSync(work)
+    } catch (error) {
+      if (StorageError.is(error)) throw error
+      this.#broken = true
+      throw deviceError(error, 'writing the snapshot catalogue')
+    }
   }
 
   async close(): Promise<void> {
@@ -327,6 +343,33 @@ export class Catalogue {
 
   #hasChildren(ref: string): boolean {
     return this.#db.getKeysCount({ ...prefixRange(`c${ref}\0`), limit: 1 }) > 0
+  }
+}
+
+function opened<T>(open: () => T): T {
+  try {
+    return open()
+  } catch (error) {
+    throw deviceError(error, 'opening the snapshot catalogue')
+  }
+}
+
+/** LMDB's errors carry the kernel's number, without its name. */
+function deviceError(error: unknown, what: string): unknown {
+  const number = (error as { code?: unknown }).code
+  if (typeof number !== 'number' || number <= 0) return error
+  const name = errnoName(number)
+  return new StorageError(codeForErrno(name), `${what}: ${(error as Error).message}`, { op: 'snapshots', errno: name }, { cause: error })
+}
+
+/** lmdb-js 3.5 ends the process with a segmentation fault when the device cannot read its file's header: found with injected EIO. */
+function readHeader(file: string): void {
+  if (!fs.existsSync(file)) return
+  const fd = fs.openSync(file, 'r')
+  try {
+    fs.readSync(fd, Buffer.alloc(8192), 0, 8192, 0)
+  } finally {
+    fs.closeSync(fd)
   }
 }
 

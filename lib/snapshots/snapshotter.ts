@@ -272,9 +272,7 @@ export class Snapshotter implements AsyncDisposable {
   }
 
   /** The image layers that snapshots stand on. */
-  heldLayers(): ChainId[] {
-    return this.#read()?.heldImages() ?? []
-  }
+  heldLayers(): ChainId[] { return this.#read()?.heldImages() ?? [] }
 
   /**
    * Snapshots that match any of the filters (containerd's language, e.g. `kind==active,labels.x`), in no particular order; all without filters. Calls on the same
@@ -417,15 +415,27 @@ export class Snapshotter implements AsyncDisposable {
   /** The catalogue for reading; undefined while there is none. */
   #read(): Catalogue | undefined {
     if (this.#closed) throw closed()
+    this.#dropBroken()
     if (this.#catalogue !== undefined) return this.#catalogue
     const exists = fs.existsSync(path.join(this.#dirs.own, 'data.mdb'))
     if (!exists) return undefined
     return this.#catalogue = Catalogue.open(this.#dirs.own, { sync: this.#sync, readOnly: this.#root.readOnly })
   }
 
+  /** After a full disk: what failed was not written, and a fresh look at the file works on. */
+  #dropBroken(): void {
+    if (this.#catalogue?.broken !== true) return
+    const [catalogue, sweeper] = [this.#catalogue, this.#sweeper]
+    this.#catalogue = undefined
+    this.#sweeper = undefined
+    void sweeper?.close()
+    catalogue.close().catch(() => undefined)
+  }
+
   #write(op: string): Catalogue {
     if (this.#closed) throw closed()
     if (this.#root.readOnly) throw readOnlyError(this.#root, op)
+    this.#dropBroken()
     if (this.#catalogue !== undefined && this.#sweeper !== undefined) return this.#catalogue
     for (const dir of [this.#dirs.sessions, this.#dirs.mounts]) fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
     const catalogue = this.#catalogue ?? Catalogue.open(this.#dirs.own, { sync: this.#sync, readOnly: false })

@@ -5,6 +5,8 @@
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
+import { applyLayer } from '../diff/index.ts'
+import type { ApplyLayerOptions } from '../diff/index.ts'
 import { isErrno } from '../errors.ts'
 import { copyTree } from '../fs/copy.ts'
 import { openat2Place, openat2Works } from '../fs/openat2-place.ts'
@@ -13,6 +15,7 @@ import { childPath, resolvingPlace } from '../fs/rooted.ts'
 import { syncFileSystem } from '../sys/files.ts'
 import { isMountpoint } from '../sys/mount.ts'
 import { nativeReason } from '../sys/native.ts'
+import { openSubpath, subpathOf } from './subpath.ts'
 
 // Inside a mounted volume, where nothing beside `_data` is on its file system. Both names together say how far a fill has come.
 const filling = '.layerstack-filling', filled = '.layerstack-filled'
@@ -51,6 +54,30 @@ export async function fillVolume(data: string, produce: Produce, options: FillOp
     await removeTree(staged)
     if (isErrno(error, 'ENOTEMPTY', 'EEXIST')) return false
     throw error
+  }
+}
+
+/** The content of a tar. The directory is held: what a container that writes to the volume puts in its place is not filled. */
+export function restoredFrom(source: AsyncIterable<Uint8Array>, options: ApplyLayerOptions): Produce {
+  return async target => {
+    fs.mkdirSync(target, { mode: 0o755 })
+    const held = fs.openSync(target, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW)
+    try {
+      await applyLayer(source, `/proc/self/fd/${held}`, options)
+    } finally {
+      fs.closeSync(held)
+    }
+  }
+}
+
+/** `fillVolume` for a directory in a volume that others may have mounted: it is pinned, but without native calls, which nothing can be pinned by. */
+export async function fillSubpath(data: string, subpath: string, produce: Produce, options: FillOptions): Promise<boolean> {
+  if (nativeReason !== undefined) return await fillVolume(subpathOf(data, subpath), produce, { ...options, inUse: true })
+  const pinned = openSubpath(data, subpath)
+  try {
+    return await fillVolume(pinned.path, produce, { ...options, inUse: true })
+  } finally {
+    pinned.close()
   }
 }
 

@@ -86,9 +86,12 @@ export class VolumeReferences {
     if (fs.existsSync(dir) && names.every(name => name.startsWith('.'))) fs.rmdirSync(dir)
   }
 
-  /** All references, but those of the dead. */
-  all(): ReferenceFile[] {
-    return list(this.#dir).flatMap(folder => this.#files(path.join(this.#dir, folder))).filter(isValid)
+  /** Volumes → how many refer to each, with those that were `told`, and without the dead. */
+  counts(told: Iterable<{ readonly volume: string; readonly reference: string }>): Map<string, number> {
+    const by = new Map<string, Set<string>>()
+    const ours = list(this.#dir).flatMap(folder => this.#files(path.join(this.#dir, folder))).filter(isValid)
+    for (const { volume, reference } of [...told, ...ours]) by.set(volume, (by.get(volume) ?? new Set()).add(reference))
+    return new Map([...by].map(([volume, references]) => [volume, references.size]))
   }
 
   /** References whose process or boot is gone; each is for the caller to settle. */

@@ -6,26 +6,24 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { applyLayer } from '../diff/index.ts'
-import { StorageError, told } from '../errors.ts'
+import { errnoOf, StorageError, told } from '../errors.ts'
 import { treeUsage } from '../fs/usage.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
 import { readOnlyError } from '../layers/store-lock.ts'
 import { lock, tryLock } from '../sys/lock.ts'
-import { nativeReason } from '../sys/native.ts'
 import { writeVolume } from './backup.ts'
 import type { DriverVolume, HoldOptions, VolumeDriver } from './driver.ts'
 import { listMatcher, pruneMatcher } from './filters.ts'
 import type { VolumeFilters } from './filters.ts'
-import { copyOf, fillVolume, finishFill, hasUnfinishedFill } from './fill.ts'
+import { copyOf, fillSubpath, fillVolume, finishFill, hasUnfinishedFill, restoredFrom } from './fill.ts'
 import type { Produce } from './fill.ts'
 import { LocalVolumeDriver } from './local-driver.ts'
 import { VolumeDatabase } from './metadata.ts'
 import { anonymousLabel, randomVolumeName } from './name.ts'
 import { fileKey, volumePaths } from './paths.ts'
 import { VolumeReferences } from './references.ts'
-import { openSubpath, pin, recoverPins, subpathOf, unpinSubpath } from './subpath.ts'
+import { pin, recoverPins, unpinSubpath } from './subpath.ts'
 import { inspectOf, mustAgree, nullIfEmpty, volumeOf } from './volume.ts'
 import type { CreateVolumeOptions, MountedVolume, PruneVolumesOptions, ReferenceSource, RestoreVolumeOptions, Volume, VolumeInspect } from './volume.ts'
 
@@ -86,8 +84,8 @@ export class VolumeStore {
 
   /** By name. Filters: `dangling`, `name`, `driver`, `label`. @throws INVALID_ARGUMENT `invalid filter 'x'` */
   list(filters: VolumeFilters = {}): Volume[] {
-    const referenced = filters['dangling'] === undefined ? new Set<string>() : this.#referenced()
-    const matches = listMatcher(filters, name => referenced.has(name) || this.#references.of(name).length > 0)
+    const referenced = filters['dangling'] === undefined ? new Map<string, number>() : this.referenceCounts()
+    const matches = listMatcher(filters, name => referenced.has(name))
     const metadata = this.#database.all()
     return [...this.#drivers.values()].flatMap(driver => driver.list().map(volume => volumeOf(driver, volume, metadata.get(volume.name))))
       .filter(matches).sort((a, b) => a.name < b.name ? -1 : 1)
@@ -105,10 +103,6 @@ export class VolumeStore {
 
   // ---- references ------------------------------------------------------------------------------------------------------------
 
-  #referenced(): Set<string> {
-    return new Set(this.#sources.flatMap(source => [...source()].map(({ volume }) => volume)))
-  }
-
   /** Who refers to it: containers' ids, and what `use` was given. */
   references(name: string): string[] {
     const told = this.#sources.flatMap(source => [...source()].flatMap(({ volume, reference }) => volume === name ? [reference] : []))
@@ -116,12 +110,7 @@ export class VolumeStore {
   }
 
   /** Volumes by name → how many refer to each; without those that nobody refers to. */
-  referenceCounts(): Map<string, number> {
-    const counts = new Map<string, Set<string>>()
-    const told = this.#sources.flatMap(source => [...source()])
-    for (const { volume, reference } of [...told, ...this.#references.all()]) counts.set(volume, (counts.get(volume) ?? new Set()).add(reference))
-    return new Map([...counts].map(([volume, by]) => [volume, by.size]))
-  }
+  referenceCounts(): Map<string, number> { return this.#references.counts(this.#sources.flatMap(source => [...source()])) }
 
   /**
    * Refer to a volume, so that nobody removes it, also after a restart, until `release`. A `transient` reference ends with this process at the
@@ -149,12 +138,18 @@ export class VolumeStore {
     if (this.#root.readOnly) throw readOnlyError(this.#root, `${op} a volume`)
     try {
       const held = await lock(path.join(volumePaths.locks(this.#root), fileKey(name)), { timeoutMs: lockTimeoutMs })
+      let result: T
       try {
-        return await work()
-      } finally {
-        // Unlinked while held: there would be a file for every name that ever was.
-        held.releaseAndUnlink()
+        result = await work()
+      } catch (error) {
+        // A full or failing disk may have stopped it halfway: the file stays, and tells whoever opens the root next where to look.
+        if (errnoOf(error) !== undefined) held.release()
+        else held.releaseAndUnlink()
+        throw error
       }
+      // Unlinked while held: there would be a file for every name that ever was.
+      held.releaseAndUnlink()
+      return result
     } catch (error) {
       throw told(error, `${op} ${name}`, { op, key: name })
     }
@@ -256,7 +251,7 @@ export class VolumeStore {
     try {
       const deleted: string[] = []
       let reclaimedBytes = 0
-      const referenced = this.#referenced()
+      const referenced = this.referenceCounts()
       for (const { name, driver, options: given } of this.list().filter(matches)) {
         options.signal?.throwIfAborted()
         if (driver !== 'local' || Object.keys(given).length > 0 || referenced.has(name)) continue
@@ -322,14 +317,7 @@ export class VolumeStore {
         const inUse = limited || driver.mountCount(name) > 1 || this.references(name).some(other => other !== options.reference)
         const sync = this.#root.durability === 'full'
         if (!options.subpath) return await fillVolume(data, produce, { sync, inUse })
-        // Without native calls nothing can be pinned.
-        if (nativeReason !== undefined) return await fillVolume(subpathOf(data, options.subpath), produce, { sync, inUse: true })
-        const pinned = openSubpath(data, options.subpath)
-        try {
-          return await fillVolume(pinned.path, produce, { sync, inUse: true })
-        } finally {
-          pinned.close()
-        }
+        return await fillSubpath(data, options.subpath, produce, { sync })
       } finally {
         await driver.unmount(name)
       }
@@ -358,12 +346,7 @@ export class VolumeStore {
    */
   async import(name: string, source: AsyncIterable<Uint8Array>, options: RestoreVolumeOptions = {}): Promise<Volume> {
     const { signal, onProgress } = options
-    return await this.#restore('import', name, options, async target => {
-      fs.mkdirSync(target, { mode: 0o755 })
-      // Held, as containers may write to the volume: what they put in its place is not filled.
-      const held = fs.openSync(target, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW)
-      try { await applyLayer(source, `/proc/self/fd/${held}`, { ...(this.#root.limits?.layer === undefined ? {} : { limits: this.#root.limits.layer }), ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) }) } finally { fs.closeSync(held) }
-    })
+    return await this.#restore('import', name, options, restoredFrom(source, { ...(this.#root.limits?.layer === undefined ? {} : { limits: this.#root.limits.layer }), ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) }))
   }
 
   /**

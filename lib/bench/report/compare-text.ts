@@ -22,8 +22,8 @@ export function compareSentences({ cells, drift, referenceDrift, notes, alpha, l
   const enough = cells.filter(({ rounds }) => Math.min(...rounds) >= 4).length
   const sentences = [
     real === 0 ? `No difference is real among ${cells.length} figures.` : `${real} of ${cells.length} figures are really different.`,
-    `${same} are the same within ${Math.round(leastChange * 100)} %; of ${cells.length - real - same} these rounds cannot tell. `
-    + `A difference counts when it is at least ${Math.round(leastChange * 100)} % and chance alone would show any such one in ${Number((alpha * 100).toPrecision(2))} of 100 comparisons at most.`,
+    `${same} are the same within ${Math.round(leastChange * 100)} %${real + same < cells.length ? `; of ${cells.length - real - same} these rounds cannot tell` : ''}. `
+    + `A difference counts when it is at least ${Math.round(leastChange * 100)} %, and identical code would show any in ${Number((alpha * 100).toPrecision(2))} of 100 comparisons at most.`,
   ]
   if (enough < cells.length) sentences.push(`${cells.length - enough} figures have fewer than four rounds on a side, too few to call anything real.`)
   const direction = (ratio: number): string => Math.abs(ratio - 1) < 0.005 ? 'as fast as before' : `${formatChange(ratio)} ${ratio > 1 ? 'slower' : 'faster'}`

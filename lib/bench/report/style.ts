@@ -59,10 +59,11 @@ details { margin: 8px 0 4px; } summary { cursor: pointer; color: var(--soft); fo
 footer { padding-top: 36px; padding-bottom: 56px; }
 @media (max-width: 640px) { main, header, footer { padding-left: 14px; padding-right: 14px; } .work { padding: 14px 12px 8px; } .panels { grid-template-columns: 1fr; } .facts { grid-template-columns: 1fr; } }
 @media print {
-  @page { margin: 14mm; }
-  body { font-size: 10.5pt; } main, header, footer { max-width: none; padding: 0; } header { padding-top: 0; }
+  @page { size: landscape; margin: 12mm; }
+  html { font-size: 12.5px; } body { font-size: 1rem; } main, header, footer { max-width: none; padding: 0; } header { padding-top: 0; }
   nav, details { display: none; } .work, .card, figure, tr { break-inside: avoid; } h2, h3, h4 { break-after: avoid; }
   .panels { grid-template-columns: repeat(3, 1fr); gap: 4px 12px; } .cards { grid-template-columns: repeat(3, 1fr); } .work, .card { border-radius: 4px; }
+  h2 { margin-top: 28px; } .scroll { overflow: visible; } table { font-size: 0.82rem; } th, td, table.tight th, table.tight td { padding: 3px 5px; white-space: normal; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 `

@@ -14,7 +14,7 @@ import { overwrite } from './space.ts'
 
 const start: Workload = {
   name: 'start', title: 'Start a container', group: 'start',
-  what: 'On an image of three layers and 200 files: create the writable layer, mount it, stat a file in it; then unmount and remove it.',
+  what: 'On an image of three layers and 60 files: create the writable layer, mount it, stat a file in it; then unmount and remove it.',
   measures: [millis('total', 'until the first stat'), millis('create', 'create'), millis('mount', 'mount'), micros('stat', 'first stat'), millis('unmount', 'unmount'), millis('remove', 'remove')],
   parameters: () => [0],
   async run(visit) {
@@ -169,7 +169,7 @@ const xattrs: Workload = {
   },
 }
 
-const bottomFiles = 32, wideFiles = 50
+const bottomFiles = 20, wideFiles = 20
 
 const deep: Workload = {
   name: 'deep', title: 'Deep stacks', group: 'read',

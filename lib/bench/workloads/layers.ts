@@ -91,7 +91,7 @@ const diffBase: Workload = {
   name: 'diff-base', title: 'Incremental diff, by what is below', group: 'layers',
   what: 'Ten changes, on images of different size.',
   measures: comparing, parameter: { title: 'files in the image', unit: 'count' },
-  parameters: quick => quick ? [100, 1000] : [100, 1000, 8000],
+  parameters: quick => quick ? [100, 1000] : [100, 1000, 5000],
   async run(visit) {
     const base = await visit.stage.layer(undefined, dir => fillTree(dir, visit.parameter))
     await compareChanged(visit, base, 10, visit.parameter)

@@ -58,7 +58,9 @@ export function viewOf(model: Model, choice: Choice): View {
 }
 
 /** Backwards, so that all below a path is known before the path. Adds to `size` and `shown` of directories as it goes. */
-function sums(model: Model, shown: Uint8Array, mark: Uint8Array, directory: Uint8Array, size: Float64Array): Pick<View, 'filled' | 'marks' | 'totals' | 'present'> {
+function sums(
+  model: Model, shown: Uint8Array, mark: Uint8Array, directory: Uint8Array, size: Float64Array,
+): Pick<View, 'filled' | 'marks' | 'totals' | 'present'> {
   const marks = [ADDED, MODIFIED, REMOVED].map(() => new Uint32Array(model.count)), totals = [0, 0, 0, 0, 0]
   const filled = new Uint8Array(model.count)
   let present = 0

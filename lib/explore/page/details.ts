@@ -1,6 +1,6 @@
 // What is known of the chosen path: its versions through the layers, and for a directory what is largest in it.
 
-import { aspects, BLOCK, CHAR, DIRECTORY, FILE, LINK, nameOf, NO_ENTRY, pathOf, REMOVED, SYMLINK, versionAt } from '../model/model.ts'
+import { aspects, BLOCK, CHAR, FILE, LINK, nameOf, NO_ENTRY, pathOf, REMOVED, SYMLINK, versionAt } from '../model/model.ts'
 import type { Model } from '../model/model.ts'
 import { counted, grouped, humanSize, modeText, moment } from '../model/text.ts'
 import type { View } from '../model/view.ts'
@@ -41,7 +41,8 @@ export class Details {
     const wasted = model.wasted.find(row => row.node === node)
     const made: Child[] = [element('h2', '', 'Details'), path]
     if (wasted !== undefined) {
-      made.push(element('p', '', element('span', 'badge', `Stored ${wasted.count} times: ${humanSize(wasted.sizeBytes)}`), ` in layers ${wasted.layers.map(layer => layer + 1).join(', ')}`))
+      const cost = element('span', 'badge', `Stored ${wasted.count} times: ${humanSize(wasted.sizeBytes)}`)
+      made.push(element('p', '', cost, ` in layers ${wasted.layers.map(layer => layer + 1).join(', ')}`))
     }
     if (view.directory[node] === 1) made.push(...this.#directory(node, view))
     made.push(this.#versions(node, view.choice.layer))
@@ -64,7 +65,8 @@ export class Details {
         largest.length = Math.min(largest.length, largestShown)
       }
     }
-    const facts = element('dl', 'facts-list', ...fact('Holds', `${counted(files, 'file')}, ${counted(directories, 'directory', 'directories')}`), ...fact('Size', humanSize(view.size[node]!)))
+    const holds = `${counted(files, 'file')}, ${counted(directories, 'directory', 'directories')}`
+    const facts = element('dl', 'facts-list', ...fact('Holds', holds), ...fact('Size', humanSize(view.size[node]!)))
     if (largest.length < 2) return [facts]
     const items = largest.map(file => element('li', '',
       button('link mono', nameElement(relative(model, node, file)), () => this.#events.reveal(file)), element('span', 'number', humanSize(view.size[file]!))))
@@ -100,25 +102,31 @@ export class Details {
   #facts(v: number, before: number): HTMLElement {
     const { versions, owners, ownerNames, links, xattrs } = this.#model
     const list = element('dl', 'facts-list')
-    const type = versions.type[v]!
-    if (type === NO_ENTRY) {
-      list.append(...fact('Type', typeWords[type]!))
+    if (versions.type[v] === NO_ENTRY) {
+      list.append(...fact('Type', typeWords[NO_ENTRY]!))
       return list
     }
     const compared = before >= 0 && versions.change[before] !== REMOVED && versions.type[before] !== NO_ENTRY
     const add = (term: string, of: (version: number) => string): void => {
       const now = of(v), was = compared ? of(before) : now
       if (now === '' && was === '') return
-      const description: Child[] = now === was ? [nameElement(now)] : [element('strong', '', nameElement(now === '' ? 'none' : now)), element('span', 'was', ' was ', nameElement(was === '' ? 'none' : was))]
-      list.append(...fact(term, ...description))
+      if (now === was) list.append(...fact(term, nameElement(now)))
+      else list.append(...fact(term, element('strong', '', nameElement(now || 'none')), element('span', 'was', ' was ', nameElement(was || 'none'))))
     }
     const isDevice = (version: number): boolean => versions.type[version] === CHAR || versions.type[version] === BLOCK
-    add('Type', version => versions.type[version] === FILE || versions.type[version] === DIRECTORY ? (type === versions.type[before] || !compared ? '' : typeWords[versions.type[version]!] ?? 'file') : typeWords[versions.type[version]!] ?? '')
+    const isLink = (version: number): boolean => versions.type[version] === SYMLINK || versions.type[version] === LINK
+    add('Type', version => typeWords[versions.type[version]!] ?? 'file')
     add('Size', version => versions.type[version] === FILE ? sizeFact(versions.size[version]!) : '')
-    add('Target', version => versions.type[version] === SYMLINK || versions.type[version] === LINK ? links[versions.link[version]! - 1] ?? '' : '')
+    add('Target', version => isLink(version) ? links[versions.link[version]! - 1] ?? '' : '')
     add('Device', version => isDevice(version) ? links[versions.link[version]! - 1] ?? '' : '')
-    add('Mode', version => `${modeText(typeLetters[versions.type[version]!] ?? '-', versions.mode[version]!)} ${versions.mode[version]!.toString(8).padStart(4, '0')}`)
-    add('Owner', version => ownerNames[versions.owner[version]!] === ':' ? owners[versions.owner[version]!]! : `${owners[versions.owner[version]!]} (${ownerNames[versions.owner[version]!]})`)
+    add('Mode', version => {
+      const mode = versions.mode[version]!
+      return `${modeText(typeLetters[versions.type[version]!] ?? '-', mode)} ${mode.toString(8).padStart(4, '0')}`
+    })
+    add('Owner', version => {
+      const ids = owners[versions.owner[version]!]!, names = ownerNames[versions.owner[version]!]!
+      return names === ':' ? ids : `${ids} (${names})`
+    })
     add('Modified', version => moment(versions.seconds[version]!, true, versions.nanos[version]!))
     add('Xattrs', version => xattrs[versions.xattr[version]! - 1] ?? '')
     return list

@@ -64,12 +64,15 @@ class Explorer {
   }
 
   #listen(): void {
-    const { layers, scope, sort } = { layers: 'layer', scope: 'scope', sort: 'sort' }
     document.addEventListener('change', ({ target }) => {
       if (!(target instanceof HTMLInputElement) || target.type !== 'radio') return
-      if (target.name === layers) this.#choose({ ...this.#choice, layer: Number(target.value) })
-      else if (target.name === scope) this.#choose({ ...this.#choice, scope: target.value === 'layer' ? 'layer' : 'merged' })
-      else if (target.name === sort) { this.#sort = target.value === 'size' ? 'size' : 'name'; this.#draw() }
+      switch (target.name) {
+        case 'layer': this.#choose({ ...this.#choice, layer: Number(target.value) }); break
+        case 'scope': this.#choose({ ...this.#choice, scope: target.value === 'layer' ? 'layer' : 'merged' }); break
+        case 'sort':
+          this.#sort = target.value === 'size' ? 'size' : 'name'
+          this.#draw()
+      }
     })
     let timer = 0
     this.#search.addEventListener('input', () => {
@@ -126,7 +129,7 @@ class Explorer {
   }
 
   #toggle(node: number, open: boolean): void {
-    this.#open[node] = this.#open[node] === 1 && !open ? 0 : open ? 1 : 0
+    this.#open[node] = open ? 1 : 0
     this.#closed[node] = open ? 0 : 1
     this.#draw()
   }

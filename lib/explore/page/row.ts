@@ -23,16 +23,15 @@ export interface RowToBuild {
 
 /** By mark: the sign, the class, the word. */
 export const markTexts: Readonly<Record<number, readonly [sign: string, className: string, word: string]>> = {
-  [ADDED]: ['+', 'added', 'added'], [MODIFIED]: ['~', 'modified', 'changed'], [REMOVED]: ['−', 'removed', 'removed'], [UNMODIFIED]: ['=', 'unmodified', 'stored again, unchanged'],
+  [ADDED]: ['+', 'added', 'added'], [MODIFIED]: ['~', 'modified', 'changed'], [REMOVED]: ['−', 'removed', 'removed'],
+  [UNMODIFIED]: ['=', 'unmodified', 'stored again, unchanged'],
 }
 
 export const typeLetters: Readonly<Record<number, string>> = { [DIRECTORY]: 'd', [SYMLINK]: 'l', [CHAR]: 'c', [BLOCK]: 'b', [FIFO]: 'p' }
 export const typeWords: Readonly<Record<number, string>> = {
-  [DIRECTORY]: 'directory', [SYMLINK]: 'symbolic link', [LINK]: 'hard link', [CHAR]: 'character device', [BLOCK]: 'block device', [FIFO]: 'fifo', [NO_ENTRY]: 'directory without an entry',
+  [DIRECTORY]: 'directory', [SYMLINK]: 'symbolic link', [LINK]: 'hard link', [CHAR]: 'character device',
+  [BLOCK]: 'block device', [FIFO]: 'fifo', [NO_ENTRY]: 'directory without an entry',
 }
-
-/** Deeper paths are not indented further: the name must stay in sight. */
-const deepest = 24
 
 export function buildRow({ model, view, node, open, place, of, find }: RowToBuild): HTMLElement {
   const { versions } = model
@@ -51,13 +50,17 @@ export function buildRow({ model, view, node, open, place, of, find }: RowToBuil
   const label = element('span', 'label', nameElement(name, find?.(name)), ...(directory ? ['/'] : []))
   label.title = plain(name)
   const words = [
-    directory ? 'directory' : typeWords[type] ?? '', mark === UNTOUCHED ? '' : markTexts[mark]![2], directory && mark !== REMOVED ? insideWords(view, node) : '',
-    copies === undefined ? '' : `stored ${copies} times`,
+    directory ? 'directory' : typeWords[type] ?? '', mark === UNTOUCHED ? '' : markTexts[mark]![2],
+    directory && mark !== REMOVED ? insideWords(view, node) : '', copies === undefined ? '' : `stored ${copies} times`,
   ].filter(word => word !== '')
-  const nameCell = element('span', 'name', element('span', filled ? 'twist' : 'twist leaf'), label, element('span', 'unseen', words.map(word => `, ${word}`).join('')))
-  nameCell.style.paddingInlineStart = `${Math.min(level - 1, deepest)}rem`
+  const spoken = element('span', 'unseen', words.map(word => `, ${word}`).join(''))
+  const nameCell = element('span', 'name', element('span', filled ? 'twist' : 'twist leaf'), label, spoken)
+  // Deep down the name stays in sight.
+  nameCell.style.paddingInlineStart = `min(${level - 1}rem, 45%)`
   const link = version < 0 ? 0 : versions.link[version]!
-  if (link > 0 && type !== CHAR && type !== BLOCK) nameCell.append(quiet(element('span', 'target', type === LINK ? '⇒ ' : '→ ', nameElement(model.links[link - 1]!))))
+  if (link > 0 && type !== CHAR && type !== BLOCK) {
+    nameCell.append(quiet(element('span', 'target', type === LINK ? '⇒ ' : '→ ', nameElement(model.links[link - 1]!))))
+  }
   if (copies !== undefined) nameCell.append(quiet(element('span', 'copies', `×${copies}`)))
   if (inside.length > 0) nameCell.append(quiet(element('span', 'inner', ...inside)))
 

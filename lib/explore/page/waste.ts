@@ -9,7 +9,9 @@ type Column = 'path' | 'count' | 'size' | 'layers'
 /** Rows at first, and more at a time. */
 const STEP = 100
 
-const heads: readonly (readonly [Column, string, boolean])[] = [['size', 'Wasted', true], ['count', 'Copies', true], ['path', 'Path', false], ['layers', 'In layers', false]]
+const heads: readonly (readonly [Column, title: string, isNumber: boolean])[] = [
+  ['size', 'Wasted', true], ['count', 'Copies', true], ['path', 'Path', false], ['layers', 'In layers', false],
+]
 
 export class Waste {
   readonly #model: Model
@@ -47,7 +49,8 @@ export class Waste {
       element('td', 'number', element('span', 'bytes', humanSize(row.sizeBytes))), element('td', 'number', grouped(row.count)),
       element('td', '', button('link path', nameElement(pathOf(this.#model, row.node)), () => this.#reveal(row.node))),
       element('td', '', row.layers.map(layer => layer + 1).join(', '))))
-    const table = element('table', 'waste', element('caption', 'unseen', 'Paths that more than one layer stores'), element('thead', '', head), element('tbody', '', ...body))
+    const caption = element('caption', 'unseen', 'Paths that more than one layer stores')
+    const table = element('table', 'waste', caption, element('thead', '', head), element('tbody', '', ...body))
     this.#box.replaceChildren(table)
     if (rows.length > this.#limit) {
       const rest = rows.length - this.#limit
