@@ -6,7 +6,7 @@ export type {
   BenchVerdict, BenchWorkload, CompareBenchOptions, ComparedBenchCell, DriverAdvice, DriverCandidate, DriverScore, DriverUseScores,
 } from './bench/index.ts'
 export {
-  analyzeImage, checkCiRules, compareImages, comparisonJson, defaultCiRules, differenceJson, efficiencyOf, entryJson, flattenImage, openImageSource, parseCiRule,
+  analyzeImage, checkCiRules, compareImages, comparisonJson, defaultCiRules, differenceJson, efficiencyOf, entryJson, findLayer, flattenImage, openImageSource, parseCiRule,
   parseCiRules, pathJson, readCiRules, rebaseImage, sharedLayers, squashImage, storeImage, walkMerged, writeImageArchive,
 } from './compare/index.ts'
 export type {

@@ -7,7 +7,7 @@ import { failure } from '../../fixtures/storage.ts'
 import { skipWithoutImage } from '../../fixtures/loop.ts'
 import { benchWorkloads, drivers, runBench } from '../index.ts'
 import type { BenchProgress } from '../index.ts'
-import { mountTable } from '../sys/mount.ts'
+import { mountTable, performMount, unmount } from '../sys/mount.ts'
 
 const test = suite('bench')
 const { vfs, overlay2, btrfs } = drivers
@@ -16,7 +16,7 @@ test('measures in a directory, without privileges', { timeoutMs: 120_000 }, asyn
   const progress: BenchProgress[] = []
   const rounds: number[] = []
   const result = await runBench({
-    drivers: [vfs], dir: t.dir, workloads: ['start', 'small-files', 'apply', 'diff'], quick: true, rounds: 2, version: '1.2.3', durability: 'none',
+    drivers: [vfs], dir: t.dir, workloads: ['start', 'start-many', 'apply'], quick: true, rounds: 2, version: '1.2.3', durability: 'none',
     onProgress: one => progress.push(one), onRound: ({ roundCount }) => { rounds.push(roundCount) },
   })
   assert.equal(fs.readdirSync(t.dir), [])
@@ -83,6 +83,20 @@ test('stopped, it gives what it has', { timeoutMs: 60_000 }, async t => {
   assert.equal([result.complete, result.roundCount], [false, 2])
   assert.is(result.cells.find(({ workload }) => workload === 'apply')?.rounds.length, 2)
   assert.equal(fs.readdirSync(t.dir), [])
+})
+
+test('too little space is told before anything is made', { skip: needsRoot }, async t => {
+  const small = path.join(t.dir, 'small')
+  fs.mkdirSync(small)
+  performMount({ type: 'tmpfs', source: 'tmpfs', options: ['size=64m'] }, small)
+  try {
+    const error = await failure(() => runBench({ drivers: [vfs], dir: small, backings: ['tmpfs'], workloads: ['start'] }))
+    assert.is(error.code, 'NO_SPACE')
+    assert.match(error.message, /need 512 MiB, and \d\d MiB are free/)
+    assert.equal(fs.readdirSync(small), [])
+  } finally {
+    unmount(small)
+  }
 })
 
 test('what cannot be', async t => {

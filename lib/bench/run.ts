@@ -14,7 +14,7 @@ import { Stage } from './stage.ts'
 import { cellKey, plain } from './types.ts'
 import type { Absence, BackingInfo, BenchResult, Cell, WorkloadInfo } from './types.ts'
 import { NotHere, Visit } from './visit.ts'
-import { gib } from './workload.ts'
+import { gib, mib } from './workload.ts'
 import type { Workload } from './workload.ts'
 import { containerWorkloads } from './workloads/containers.ts'
 import { layerWorkloads } from './workloads/layers.ts'
@@ -23,6 +23,8 @@ import { spaceWorkloads } from './workloads/space.ts'
 /** All of them, in the order in which a round makes them. */
 const workloads: readonly Workload[] = [...spaceWorkloads, ...containerWorkloads, ...layerWorkloads]
 const reference = 'reference'
+/** What a file system that is made must be able to grow to, for the workloads that say nothing. */
+const leastBytes = 512 * mib
 
 /** What can be asked for by name. */
 export const benchWorkloads: readonly WorkloadInfo[] = workloads.map(infoOf)
@@ -164,8 +166,13 @@ class Run {
     for (const name of this.#backings) {
       const made = this.#backings.filter(other => !isDirectory(other)).length
       const { bavail, bsize } = fs.statfsSync(isDirectory(name) ? name : this.#base)
+      const share = bavail * bsize / Math.max(1, made)
+      if (!isDirectory(name) && share < leastBytes) {
+        throw new StorageError('NO_SPACE', `too little space in ${this.#base}: ${made} file systems need ${made * leastBytes / mib} MiB, and ${Math.floor(bavail * bsize / mib)} MiB are free`,
+          { op: 'bench', path: this.#base, hint: 'name another place with --dir' })
+      }
       // The files are sparse, and drivers take turns: what is written at a time is bounded by `needsBytes`.
-      this.#sizes.set(name, isDirectory(name) ? bavail * bsize : Math.max(gib, Math.min(8 * gib, Math.floor(bavail * bsize * 0.8 / Math.max(1, made) / gib) * gib)))
+      this.#sizes.set(name, Math.max(gib, Math.min(8 * gib, Math.floor(share * 0.8 / gib) * gib)))
       const dir = this.#make(name)
       try {
         this.#backingInfo.set(name, describeBacking(name, dir, this.#base))
@@ -236,8 +243,10 @@ class Run {
       for (const parameter of round === 0 ? parameters.slice(0, 1) : parameters) {
         const seen = new Set<string>()
         for (const [backing, driver] of turned) {
-          if (workload.name === reference && seen.has(backing)) continue
-          seen.add(backing)
+          // The machine itself is measured once on each backing; and code that is warm on one is so on all.
+          const once = workload.name === reference ? backing : round === 0 ? driver : undefined
+          if (once !== undefined && seen.has(once)) continue
+          if (once !== undefined) seen.add(once)
           const name = workload.name === reference ? plain : driver
           const key = cellKey({ workload: workload.name, measure: '', backing, driver: name, ...(workload.parameter === undefined ? {} : { parameter }) })
           if (!this.#absent.has(key)) yield { workload, parameter, backing, driver, key }
@@ -254,8 +263,9 @@ class Run {
     const visit = new Visit({ stage, parameter, quick: this.#quick || round === 0, measures: workload.measures, cache: this.#cache, signal: this.#options.signal })
     try {
       const needs = workload.needsBytes?.(parameter) ?? 0
-      const { bavail, bsize } = fs.statfsSync(stage.dir)
-      if (needs > bavail * bsize) throw new NotHere(`needs ${(needs / gib).toFixed(1)} GiB, and there are ${(bavail * bsize / gib).toFixed(1)}`)
+      // An image that cannot grow fails writes that its file system has promised.
+      const free = Math.min(...[stage.dir, ...isDirectory(backing) ? [] : [this.#base]].map(dir => { const { bavail, bsize } = fs.statfsSync(dir); return bavail * bsize }))
+      if (needs > free) throw new NotHere(`needs ${(needs / gib).toFixed(1)} GiB, and there are ${(free / gib).toFixed(1)}`)
       try {
         await workload.run(visit)
       } finally {

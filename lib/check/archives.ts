@@ -37,6 +37,10 @@ export class Archives {
     return this.#images.get(id)
   }
 
+  images(): Iterable<PlannedImage> {
+    return this.#images.values()
+  }
+
   hasLayer(diffId: Digest): boolean {
     return this.#layers.has(diffId)
   }

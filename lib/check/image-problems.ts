@@ -84,7 +84,7 @@ function* nameProblems({ root }: CheckParts, view: View): Generator<Problem> {
   if (view.names === undefined) {
     yield {
       kind: 'names-damaged', subject: 'repositories.json', path: file, reason: `no image can be found by its name: ${view.namesDamage}`, phase: 'catalogue',
-      repair: 'set the file aside and write it anew, with the names that can still be read', mend: salvageNames,
+      repair: 'set the file aside and write it anew, with the names that can still be read, and those of archives given with --from', mend: salvageNames,
     }
     return
   }
@@ -118,7 +118,7 @@ async function mendName(tools: MendTools, name: string, id: Digest): Promise<Men
 }
 
 /** Of a file that a power cut tore: every pair that is whole. One whose image does not exist is a finding of its own then. */
-async function salvageNames({ root, layers }: MendTools): Promise<void> {
+async function salvageNames({ root, layers, archives }: MendTools): Promise<void> {
   const file = path.join(imageDir(root), 'repositories.json')
   await layers.locked(async () => {
     const text = fs.readFileSync(file, 'utf8')
@@ -129,6 +129,8 @@ async function salvageNames({ root, layers }: MendTools): Promise<void> {
         const ref = referenceOf(name)
         if (ref !== undefined) names.set(ref, id, { force: true })
       }
+      const db = new ImageDb(root)
+      for (const { imageId, references } of archives.images()) for (const ref of references) if (db.has(imageId) && names.get(ref) === undefined) names.set(ref, imageId, { force: false })
     })
   })
 }

@@ -185,7 +185,7 @@ async function copyContainer(from: MigrateSide, to: MigrateSide, rw: { readonly 
   }
   const limits = to.layers.driver.supports.quota ? storageOptions(from.root, record.id) : undefined
   await rw.to.create(record.id, {
-    ...(files.parent === undefined ? {} : { parent: files.parent }), ...(limits === undefined ? {} : { storageOptions: limits }), ...(files.idMap === undefined ? {} : { idMap: files.idMap }),
+    ...(files.parent === undefined ? {} : { parent: files.parent }), ...(limits === undefined ? {} : { storageOptions: limits }), ...(files.idMap === undefined ? {} : { idMap: files.idMap }), ...(files.chowned === undefined ? {} : { chown: files.chowned }),
     content: { init: files.initId === undefined ? empty() : written(files.initId, image), own: written(files.mountId, files.initId ?? image) },
   })
   const made = rw.to.get(record.id)

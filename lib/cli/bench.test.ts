@@ -6,8 +6,10 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { assert, needsRoot, suite } from '../../fixtures/harness/index.ts'
 import { skipWithoutImage } from '../../fixtures/loop.ts'
+import { benchWorkloads } from '../index.ts'
 import type { BenchResult } from '../index.ts'
 import { mountTable } from '../sys/mount.ts'
+import { BenchLine } from './bench-progress.ts'
 
 const test = suite('layerstack bench')
 const bin = path.join(import.meta.dirname, 'main.js')
@@ -60,6 +62,28 @@ test('mistakes are told before anything is measured', t => {
     assert.is(result.stdout, '')
   }
   assert.equal(fs.readdirSync(t.dir).sort(), ['x.json', 'y.json'])
+})
+
+test('the line on the terminal', () => {
+  let written = ''
+  const screen = { isTTY: true, columns: 70, write: (text: string) => { written += text } }
+  const now = { round: 3, rounds: 12, done: 0.5, remainingMs: 130_400, backing: 'xfs', driver: 'overlay2', workload: 'copy-up', parameter: 2 ** 30 }
+  const line = new BenchLine(benchWorkloads, screen)
+  line.update(now)
+  line.update(now)
+  const plain = written.replace(/\x1b\[[?\d]*[a-zA-Z]/g, '')
+  assert.is(plain, '\rRound 3     ━━━━━━━━━━━━              2m10s left  overlay2 on xfs: Fi', 'drawn once, and cut at the edge')
+  line.stop()
+  line.stop()
+  assert.ok(written.endsWith('\r\x1b[K\x1b[?25h'))
+  written = ''
+  const wide = new BenchLine(benchWorkloads, { ...screen, columns: 200 })
+  wide.update({ ...now, round: 0 })
+  wide.stop()
+  assert.match(written, /Warming up .*overlay2 on xfs: First write to a lower file, 1 GiB/)
+  written = ''
+  new BenchLine(benchWorkloads, { ...screen, isTTY: false }).update(now)
+  assert.is(written, '')
 })
 
 const loops = needsRoot || skipWithoutImage('ext4')

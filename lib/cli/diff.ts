@@ -17,6 +17,7 @@ interface Options {
   readonly all?: true
   readonly quiet?: true
   readonly platform?: string
+  readonly verify?: true
 }
 
 const letters = { added: 'A', changed: 'C', removed: 'D' } as const
@@ -33,6 +34,7 @@ export function define(command: Command, session: Session): void {
     .option('--format <template>', 'a line for each difference, e.g. \'{{.Kind}} {{.Path}}\'; fields: ' + fields.map(field => `.${field}`).join(', '))
     .option('-a, --all', 'name everything in a directory that was added or removed whole')
     .option('-q, --quiet', 'print nothing: the exit status tells')
+    .option('--verify', 'hold every layer against its diffID first; else layers of one diffID are taken for the same')
     .option('--platform <os/arch>', 'of an archive with several')
     .addHelpText('after', '\nA was added in B, C changed, D is missing in B. Exit status: 0 the same, 1 different, 2 trouble.\n'
       + 'A path begins with / or ./, or is a file that exists; image:NAME, container:NAME, layer:ID, archive:PATH, tar:PATH and dir:PATH say which is meant;\n'
@@ -50,7 +52,7 @@ export function define(command: Command, session: Session): void {
           const other = await openImageSource(b, open)
           const bars = session.progress('Comparing')
           comparison = await compareImages(one, other, {
-            signal, mode: options.semantic ? 'semantic' : 'strict', view: options.by === 'layer' ? 'layers' : options.by,
+            signal, mode: options.semantic ? 'semantic' : 'strict', view: options.by === 'layer' ? 'layers' : options.by, verify: options.verify === true,
             ...(options.path === undefined ? {} : { paths: options.path }), onProgress: ({ layer, bytes }) => bars.update(`layer ${layer}`, 'Reading', bytes),
           }).finally(() => other.close())
         } finally {

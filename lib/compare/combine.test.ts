@@ -102,6 +102,49 @@ const f = (name: string, content = name, more: Partial<TarEntrySpec> = {}): TarE
 const listed = async (tar: Buffer): Promise<string[]> => (await entriesOf(tar)).map(({ header, content }) =>
   `${header.name.toString('latin1')} ${header.type} ${header.mode.toString(8)}${header.linkname.length === 0 ? '' : ` → ${header.linkname.toString('latin1')}`}${content.length === 0 ? '' : ` ${content.toString()}`}`)
 
+const byHand: readonly (readonly [what: string, layers: readonly (readonly TarEntrySpec[])[], tree: readonly string[]])[] = [
+  ['an opaque mark alone empties a directory that stays as it is', [[d('a', { mode: 0o700 }), f('a/x'), d('a/in'), f('a/in/x')], [{ path: 'a/.wh..wh..opq', type: 'file' }, f('a/y')]], ['a 0700', 'a/y']],
+  ['an opaque root', [[f('x'), d('dir'), f('dir/x')], [f('y'), { path: '.wh..wh..opq', type: 'file' }]], ['y']],
+  ['links of the same layer are followed, inside the root', [[d('real'), { path: 'l', type: 'symlink', linkname: 'real' }, f('l/x'), { path: 'out', type: 'symlink', linkname: '../../real' }, f('out/y'),
+    { path: 'abs', type: 'symlink', linkname: '/l' }, f('abs/z')]], ['abs', 'l', 'out', 'real', 'real/x', 'real/y', 'real/z']],
+  ['a file in place of a directory, and back', [[d('p'), f('p/x')], [f('p')], [d('p'), f('p/y')]], ['p', 'p/y']],
+  ['marks count whatever their place', [[f('a', '1'), f('b', '1')], [f('a', '2'), { path: '.wh.a', type: 'file' }, { path: '.wh.b', type: 'file' }]], ['a']],
+  ['a name that comes twice: the last', [[f('x', 'first'), f('x', 'second', { mode: 0o600 })]], ['x 0600']],
+  ['names are cleaned', [[f('./a/../b'), f('/c'), f('../../d')]], ['b', 'c', 'd']],
+]
+for (const [what, layers, tree] of byHand) {
+  test(`as applied: ${what}`, async t => {
+    const source = await archiveOf(t, layers)
+    const one = await applied(path.join(t.dir, 'flat'), [await collect(flattenImage(source))]), other = await applied(path.join(t.dir, 'all'), layers.map(entries => makeTar(entries)))
+    assert.equal(one, other)
+    assert.equal(one.map(line => line.split(' ')[0]), tree.map(line => line.split(' ')[0]))
+    for (const line of tree) if (line.includes(' ')) assert.ok(one.some(found => found.startsWith(line.split(' ')[0] as string) && found.includes(` ${line.split(' ')[1]} `)), line)
+  })
+}
+
+test('a directory that changes between the two readings is found out', async t => {
+  const dir = path.join(t.dir, 'live')
+  fs.mkdirSync(dir)
+  for (const name of ['a', 'b']) fs.writeFileSync(path.join(dir, name), name)
+  const source = await openImageSource(`dir:${dir}`)
+  t.defer(() => source.close())
+  assert.equal((await listed(await collect(flattenImage(source)))).map(line => line.split(' ')[0]), ['a', 'b'])
+  let readings = 0
+  const [layer] = source.layers as [SourceLayer]
+  const live = { ...source, layers: [{ ...layer, tar: () => {
+    readings++
+    fs.rmSync(path.join(dir, 'a'), { force: true })
+    return layer.tar()
+  } }] }
+  assert.is((await failure(collect(flattenImage(live)))).code, 'FAILED_PRECONDITION')
+  assert.is(readings, 1)
+})
+
+test('a circle of links is refused', async t => {
+  const source = await archiveOf(t, [[{ path: 'a', type: 'symlink', linkname: 'b' }, { path: 'b', type: 'symlink', linkname: 'a' }, f('a/x')]])
+  assert.is((await failure(collect(flattenImage(source)))).code, 'INVALID_ARCHIVE')
+})
+
 test('what comes in which order, by hand', async t => {
   const source = await archiveOf(t, [
     [f('z', 'last'), d('a', { mode: 0o700 }), f('a/old'), { path: 'a/one', type: 'file', content: '1' }, { path: 'b/two', type: 'hardlink', linkname: 'a/one' }, f('no/entry', 'n')],
@@ -115,14 +158,14 @@ test('what comes in which order, by hand', async t => {
 
 test('a squashed layer: parents as they are below, one whiteout for a directory, links brought along', async t => {
   const source = await archiveOf(t, [
-    [d('keep', { mode: 0o711, uid: 7 }), f('keep/x'), f('keep/y', 'linked'), d('gone'), f('gone/1'), f('gone/2'), d('swap'), f('swap/old'), f('type', 'was a file')],
+    [d('less', { mode: 0o711 }), f('less/x'), d('keep', { mode: 0o711, uid: 7 }), f('keep/x'), f('keep/y', 'linked'), d('gone'), f('gone/1'), f('gone/2'), d('swap'), f('swap/old'), f('type', 'was a file')],
     [{ path: '.wh.gone', type: 'file' }, { path: 'swap/.wh..wh..opq', type: 'file' }, d('swap'), f('swap/new'), f('brief')],
-    [{ path: '.wh.brief', type: 'file' }, { path: 'keep/.wh.x', type: 'file' }, { path: 'type/', type: 'dir' }, f('type/in', 'in'), { path: 'elsewhere', type: 'hardlink', linkname: 'keep/y' }],
+    [{ path: '.wh.brief', type: 'file' }, { path: 'less/.wh.x', type: 'file' }, { path: 'keep/.wh.x', type: 'file' }, { path: 'type/', type: 'dir' }, f('type/in', 'in'), { path: 'elsewhere', type: 'hardlink', linkname: 'keep/y' }],
   ])
   const squashed = await squashImage(source, { from: 1 })
   t.defer(() => squashed.close())
   assert.equal(await listed(await topOf(squashed)), [
-    '.wh.gone file 600', 'keep/ directory 711', 'keep/.wh.x file 600', 'swap/ directory 755', 'swap/.wh.old file 600', 'type/ directory 755',
+    '.wh.gone file 600', 'keep/ directory 711', 'keep/.wh.x file 600', 'less/ directory 711', 'less/.wh.x file 600', 'swap/ directory 755', 'swap/.wh.old file 600', 'type/ directory 755',
     'elsewhere file 644 linked', 'swap/new file 644 swap/new', 'type/in file 644 in', 'keep/y link 644 → elsewhere',
   ])
 })
@@ -149,7 +192,9 @@ test('a layer that is not what its config promises is found out', async t => {
   const files = oldDockerArchive([image]).map(entry => (entry.path as string).endsWith('layer.tar') ? { ...entry, content: makeTar([f('x', 'wrong')]) } : entry)
   const source = await openImageSource(write(t.dir, 'bad.tar', makeTar(files)))
   t.defer(() => source.close())
-  for (const work of [() => collect(flattenImage(source)), () => squashImage(source), () => collect(writeImageArchive(source))]) {
+  const honest = await archiveOf(t, [[f('x', 'right')]])
+  assert.is((await compareImages(source, honest)).equal, true, 'taken at its word')
+  for (const work of [() => collect(flattenImage(source)), () => squashImage(source), () => collect(writeImageArchive(source)), () => compareImages(source, honest, { verify: true })]) {
     assert.is((await failure(work())).code, 'DIGEST_MISMATCH')
   }
 })
@@ -180,7 +225,8 @@ test('squash: what the config and the history say, and that the same image comes
 })
 
 test('an archive that is written is the image that was read, and a store takes it with what it lacks', async t => {
-  const source = await archiveOf(t, [[f('a')], [f('b')], [f('c')]])
+  const layers = [[f('a', 'a'.repeat(200_000))], [f('b')], [f('c')]]
+  const source = await archiveOf(t, layers)
   const squashed = await squashImage(source, { from: 2, references: ['app:squashed'] })
   t.defer(() => squashed.close())
   for (const format of ['docker', 'oci'] as const) {
@@ -193,8 +239,10 @@ test('an archive that is written is the image that was read, and a store takes i
     await again.close()
   }
   const storage = await openIn(t, 'vfs')
-  await storage.images.load(write(t.dir, 'whole.tar', makeTar(oldDockerArchive([makeImage({ layers: [[f('a')], [f('b')], [f('c')]] })]))))
-  const { imageId, layers, references } = await storeImage(storage, squashed)
-  assert.equal([imageId, references, layers.map(layer => layer.fresh)], [squashed.imageId, ['app:squashed'], [false, false, true]])
+  await storage.images.load(write(t.dir, 'whole.tar', makeTar(oldDockerArchive([makeImage({ layers })]))))
+  let bytes = 0
+  const stored = await storeImage(storage, squashed, { onProgress: written => { bytes = written } })
+  assert.equal([stored.imageId, stored.references, stored.layers.map(layer => layer.fresh)], [squashed.imageId, ['app:squashed'], [false, false, true]])
+  assert.ok(bytes > 0 && bytes < 100_000, `${bytes} bytes were written for a layer of a few`)
   assert.is((await storage.images.get('app:squashed')).id, squashed.imageId)
 })

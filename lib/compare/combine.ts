@@ -10,6 +10,7 @@ import { TarWriter } from '../tar/writer.ts'
 import { entriesOf } from './analyze.ts'
 import { entryOf } from './entries.ts'
 import { Merger, walkMerged } from './merge.ts'
+import { layerMismatch } from './source.ts'
 import type { Inode, LayerEntry, MergedNode, SourceLayer } from './types.ts'
 
 export interface CombineOptions {
@@ -39,7 +40,7 @@ interface Plan {
  * their paths, with a whiteout for each path that is deleted (never an opaque mark); then files, in the order of the layers; then the further names of hard-linked
  * files. Directories on the way to something are written too, as they are below. A hard link to a file of a lower layer brings that file along.
  * Each layer that has a diffID is verified while its files are read.
- * @throws DIGEST_MISMATCH, INVALID_ARCHIVE, CORRUPT, ABORTED
+ * @throws DIGEST_MISMATCH, INVALID_ARCHIVE, CORRUPT, FAILED_PRECONDITION (a directory or running container that changes meanwhile), ABORTED
  */
 export async function* combineLayers(layers: readonly SourceLayer[], from: number, options: CombineOptions = {}): AsyncGenerator<Buffer, CombineOutcome, undefined> {
   const progress = { done: 0 }
@@ -244,10 +245,14 @@ class FileSink implements TarSink {
   }
 
   entry(header: TarHeader): void {
-    // The same entries as the first time, in the same order.
-    if (entryOf(header) === undefined) return
+    const again = entryOf(header)
+    if (again === undefined) return
+    // A directory, or a container that runs, may be another by now: what was planned would go out under the wrong name.
     const entry = this.#entries[this.#at++]
-    const name = entry === undefined ? undefined : this.#files.get(entry)
+    if (entry === undefined || !entry.path.equals(again.path) || entry.type !== again.type || entry.sizeBytes !== again.sizeBytes || entry.mark !== again.mark) {
+      throw new StorageError('FAILED_PRECONDITION', `${again.path.toString()} changed while it was read`, { path: again.path.toString(), hint: 'try again when nobody writes to it' })
+    }
+    const name = this.#files.get(entry)
     if (name === undefined) return
     const { atimeNs: _atime, ctimeNs: _ctime, ...kept } = header
     this.#output.begin({ ...kept, name, linkname: blank.linkname })
@@ -279,8 +284,6 @@ async function* copyFiles(
     yield* output.full()
   }
   parser.finish()
-  const actual = hash === undefined ? layer.diffId : `sha256:${hash.digest('hex')}`
-  if (actual !== layer.diffId) {
-    throw new StorageError('DIGEST_MISMATCH', `invalid diffID for layer ${layer.index}: expected ${JSON.stringify(layer.diffId)}, got ${JSON.stringify(actual)}`, { key: layer.diffId as string })
-  }
+  const actual = hash === undefined ? undefined : `sha256:${hash.digest('hex')}`
+  if (actual !== undefined && actual !== layer.diffId) throw layerMismatch(layer, actual)
 }

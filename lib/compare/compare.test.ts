@@ -90,6 +90,8 @@ test('hard links: the group counts, not which name has the content', async t => 
   assert.equal([flatLines(turned), layerLines(turned)], [[], [['changed a type', 'changed b type']]])
   assert.is((await compared(t, one, other, { mode: 'semantic' })).equal, true)
   assert.equal(flatLines(await compared(t, one, apart, { mode: 'semantic' })), ['changed b link'])
+  // A name that is gone is told, and leaves the other as it was.
+  assert.equal(flatLines(await compared(t, one, [...one, [f('.wh.a', '')]])), ['removed a'])
   // Writing one name anew leaves the other as it was.
   assert.equal(flatLines(await compared(t, [...one, [f('a', 'new')]], one)), ['changed a size,content', 'changed b link'])
 })

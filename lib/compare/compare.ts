@@ -1,6 +1,8 @@
 // The differences of two sources: layer by layer, and of what they show in the end. Owns which layers are put beside each other and what counts as a
 // difference; holds entries with digests, never contents.
 
+import { createHash } from 'node:crypto'
+import { StorageError } from '../errors.ts'
 import { entriesOf } from './analyze.ts'
 import type { AnalyzeOptions } from './analyze.ts'
 import { configDifferences } from './config-diff.ts'
@@ -8,7 +10,8 @@ import type { ConfigDifference } from './config-diff.ts'
 import { aspectsOf, semantic } from './differ.ts'
 import { sizeOf } from './efficiency.ts'
 import { Merger, walkMerged } from './merge.ts'
-import type { Aspect, ImageSource, LayerEntry, MergedNode, SourceKind, SourceLayer } from './types.ts'
+import { layerMismatch } from './source.ts'
+import type { Aspect, ImageSource, Inode, LayerEntry, MergedNode, SourceKind, SourceLayer } from './types.ts'
 
 export interface CompareOptions extends Pick<AnalyzeOptions, 'signal' | 'onProgress'> {
   /**
@@ -18,6 +21,11 @@ export interface CompareOptions extends Pick<AnalyzeOptions, 'signal' | 'onProgr
   readonly mode?: 'strict' | 'semantic'
   /** Which comparisons are made. Default `both`. */
   readonly view?: 'flat' | 'layers' | 'both'
+  /**
+   * Read every layer and hold it against its diffID first. Default false: layers of one diffID are taken for the same, and an archive that lies about its layers is
+   * found out only where they are read for files.
+   */
+  readonly verify?: boolean
   /** Only paths at or below one of these (bytes, or text without a leading slash). Default: all. */
   readonly paths?: readonly (string | Buffer)[]
 }
@@ -87,11 +95,12 @@ export interface ImageComparison {
 
 /**
  * Compare two sources of any kind. Layers that both have are read once, images of the same layers not at all.
- * @throws what reading them throws: INVALID_ARCHIVE, CORRUPT, ABORTED, …
+ * @throws what reading them throws: INVALID_ARCHIVE, CORRUPT, ABORTED, …; DIGEST_MISMATCH with `verify`
  */
 export async function compareImages(a: ImageSource, b: ImageSource, options: CompareOptions = {}): Promise<ImageComparison> {
   const { mode = 'strict', view = 'both' } = options
   const wanted = pathFilter(options.paths)
+  if (options.verify === true) for (const layer of [...a.layers, ...b.layers]) await verifyLayer(layer, options.signal)
   const pairs = pairLayers(a.layers, b.layers)
   const identical = a.layers.length === b.layers.length && pairs.every(pair => pair.same)
   const read = reader(options, a.layers.length + b.layers.length)
@@ -103,6 +112,17 @@ export async function compareImages(a: ImageSource, b: ImageSource, options: Com
     sharedLayers: pairs.filter(pair => pair.same).length,
     equal: (config ?? []).length === 0 && (flat?.equal ?? true) && (layers ?? []).every(layer => layer.equal),
   }
+}
+
+async function verifyLayer(layer: SourceLayer, signal: AbortSignal | undefined): Promise<void> {
+  if (layer.diffId === undefined) return
+  const hash = createHash('sha256')
+  for await (const chunk of layer.tar(signal === undefined ? {} : { signal })) {
+    if (signal?.aborted) throw new StorageError('ABORTED', 'reading a layer: aborted')
+    hash.update(chunk)
+  }
+  const actual = `sha256:${hash.digest('hex')}`
+  if (actual !== layer.diffId) throw layerMismatch(layer, actual)
 }
 
 type Read = (layer: SourceLayer) => Promise<readonly LayerEntry[]>
@@ -133,6 +153,7 @@ function pathFilter(paths: readonly (string | Buffer)[] | undefined): (path: str
 
 async function compareFlat(a: ImageSource, b: ImageSource, mode: 'strict' | 'semantic', read: Read, wanted: (path: string) => boolean): Promise<TreeDifference> {
   const [x, y] = [await flatten(a.layers, read), await flatten(b.layers, read)]
+  const groups = new Groups(x, y)
   const differences: Difference[] = []
   for (const key of union(x, y)) {
     const p = x.get(key), q = y.get(key)
@@ -142,17 +163,37 @@ async function compareFlat(a: ImageSource, b: ImageSource, mode: 'strict' | 'sem
     if (p === undefined) differences.push({ path, change: 'added', aspects: [], ...after })
     else if (q === undefined) differences.push({ path, change: 'removed', aspects: [], ...before })
     else {
-      const aspects = differing(p, q, mode)
+      const aspects = differing(p, q, mode, groups)
       if (aspects.length > 0) differences.push({ path, change: 'changed', aspects, ...before, ...after })
     }
   }
   return summary(differences)
 }
 
-/** A path as it shows: what it is, and the first name (in byte order) of its inode. */
+/** A path as it shows. */
 interface Shown {
   readonly entry: LayerEntry | undefined
-  readonly firstName: string
+  readonly inode: Inode | undefined
+}
+
+/** Two trees, and which names share an inode: of those that both have, since a name that is missing is a difference by itself. */
+class Groups {
+  readonly #first = new Map<Inode, string>()
+  readonly #second = new Map<Inode, string>()
+
+  constructor(x: ReadonlyMap<string, Shown>, y: ReadonlyMap<string, Shown>) {
+    for (const [key, { inode }] of x) {
+      const other = y.get(key)?.inode
+      if (inode === undefined || other === undefined) continue
+      if (!this.#first.has(inode)) this.#first.set(inode, key)
+      if (!this.#second.has(other)) this.#second.set(other, key)
+    }
+  }
+
+  /** Is the path's inode that of the same other name in both? */
+  agree(p: Shown, q: Shown): boolean {
+    return p.inode === undefined || q.inode === undefined || this.#first.get(p.inode) === this.#second.get(q.inode)
+  }
 }
 
 async function flatten(layers: readonly SourceLayer[], read: Read): Promise<Map<string, Shown>> {
@@ -163,13 +204,7 @@ async function flatten(layers: readonly SourceLayer[], read: Read): Promise<Map<
 
 function shownOf(root: MergedNode): Map<string, Shown> {
   const shown = new Map<string, Shown>()
-  const first = new Map<object, string>()
-  for (const { path, node } of walkMerged(root)) {
-    const key = path.toString('latin1')
-    const inode = node.inode
-    if (inode !== undefined && !first.has(inode)) first.set(inode, key)
-    shown.set(key, { entry: inode?.entry, firstName: inode === undefined ? key : first.get(inode) as string })
-  }
+  for (const { path, node } of walkMerged(root)) shown.set(path.toString('latin1'), { entry: node.inode?.entry, inode: node.inode })
   return shown
 }
 
@@ -178,16 +213,15 @@ function isUnknownRoot(key: string, p: Shown | undefined, q: Shown | undefined):
   return key === '' && (p?.entry === undefined || q?.entry === undefined)
 }
 
-function differing(p: Shown, q: Shown, mode: 'strict' | 'semantic'): Aspect[] {
+function differing(p: Shown, q: Shown, mode: 'strict' | 'semantic', groups: Groups): Aspect[] {
   if (p.entry === undefined || q.entry === undefined) {
     const isDirectory = (side: Shown): boolean => side.entry === undefined || side.entry.type === 'directory'
     return isDirectory(p) === isDirectory(q) ? [] : ['type']
   }
-  if (p.entry === q.entry && p.firstName === q.firstName) return []
   // A tree that shows has no owners' names: they are a tar's.
   const found = p.entry === q.entry ? [] : aspectsOf(p.entry, q.entry).filter(aspect => aspect !== 'name')
   const aspects = mode === 'strict' ? found : semantic(found)
-  if (p.firstName !== q.firstName && !aspects.includes('link')) aspects.push('link')
+  if (!groups.agree(p, q) && !aspects.includes('link')) aspects.push('link')
   return aspects
 }
 
@@ -317,12 +351,12 @@ function semanticLayer(x: readonly LayerEntry[], y: readonly LayerEntry[], wante
     return shownOf(merger.root)
   }
   const differences: Difference[] = []
-  const a = tree(x), b = tree(y)
+  const a = tree(x), b = tree(y), groups = new Groups(a, b)
   for (const key of union(a, b)) {
     const p = a.get(key), q = b.get(key)
     if (!wanted(key) || isUnknownRoot(key, p, q)) continue
     const before = p?.entry === undefined ? {} : { before: p.entry }, after = q?.entry === undefined ? {} : { after: q.entry }
-    const aspects = p === undefined || q === undefined ? [] : differing(p, q, 'semantic')
+    const aspects = p === undefined || q === undefined ? [] : differing(p, q, 'semantic', groups)
     const change = p === undefined ? 'added' : q === undefined ? 'removed' : 'changed'
     if (change !== 'changed' || aspects.length > 0) differences.push({ path: Buffer.from(key, 'latin1'), change, aspects, ...before, ...after })
   }

@@ -9,7 +9,7 @@ import type { ImageSource } from './types.ts'
  * files, times to the nanosecond and names that are not UTF-8 are kept. No store, no mount, no privilege, no disk. The same layers give the same bytes, however the
  * source holds them (store, docker-archive, OCI layout, compressed or not).
  * @returns how much it was
- * @throws DIGEST_MISMATCH, INVALID_ARCHIVE, CORRUPT, ABORTED
+ * @throws DIGEST_MISMATCH, INVALID_ARCHIVE, CORRUPT, FAILED_PRECONDITION (a directory or running container that changes meanwhile), ABORTED
  */
 export function flattenImage(source: ImageSource, options: CombineOptions = {}): AsyncGenerator<Buffer, CombineOutcome, undefined> {
   return combineLayers(source.layers, 0, options)

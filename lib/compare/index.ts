@@ -19,7 +19,7 @@ export type { SharedLayer } from './shared.ts'
 export { squashImage } from './squash.ts'
 export type { SquashOptions } from './squash.ts'
 export { storeImage } from './store-image.ts'
-export { openImageSource } from './source.ts'
+export { findLayer, openImageSource } from './source.ts'
 export type { OpenSourceOptions } from './source.ts'
 export type {
   AnalyzedLayer, Aspect, Efficiency, EntriesOptions, ImageAnalysis, ImageSource, Inode, LayerEntry, MergedNode, PathVersion, SourceKind, SourceLayer, WastedPath,

@@ -34,6 +34,7 @@ export interface OpenSourceOptions {
   readonly platform?: string
   /** Where a compressed archive is written out while it is read. Default: the system's temporary directory. */
   readonly temporaryDir?: string
+  /** Of an archive; `entries` holds for each layer, too. */
   readonly limits?: ArchiveLimits
   readonly signal?: AbortSignal
 }
@@ -158,6 +159,11 @@ function factsOf(step: HistoryEntry | undefined): Pick<LayerFacts, 'command' | '
     ...(step?.createdBy === undefined ? {} : { command: step.createdBy }), ...(step?.created === undefined ? {} : { created: step.created }),
     ...(step?.comment === undefined ? {} : { comment: step.comment }),
   }
+}
+
+/** A layer's tar is not what its config promises. */
+export function layerMismatch({ index, diffId }: Pick<SourceLayer, 'index' | 'diffId'>, actual: string): StorageError {
+  return new StorageError('DIGEST_MISMATCH', `invalid diffID for layer ${index}: expected ${JSON.stringify(diffId)}, got ${JSON.stringify(actual)}`, diffId === undefined ? {} : { key: diffId })
 }
 
 interface SourceParts extends Pick<ImageSource, 'name' | 'kind' | 'layers'> {

@@ -12,7 +12,7 @@ import { parseReference, tagNameOnly } from '../images/reference.ts'
 import type { ChainId } from '../ids.ts'
 import type { TarHeader } from '../tar/types.ts'
 import { TarWriter } from '../tar/writer.ts'
-import { imageConfigOf } from './source.ts'
+import { imageConfigOf, layerMismatch } from './source.ts'
 import type { ImageSource, SourceLayer } from './types.ts'
 
 export interface WriteArchiveOptions {
@@ -102,7 +102,5 @@ async function* verified(layer: SourceLayer, sizeBytes: number, signal: AbortSig
     yield chunk
   }
   const actual = `sha256:${hash.digest('hex')}`
-  if (left !== 0 || actual !== layer.diffId) {
-    throw new StorageError('DIGEST_MISMATCH', `invalid diffID for layer ${layer.index}: expected ${JSON.stringify(layer.diffId)}, got ${JSON.stringify(actual)}`, { key: layer.diffId as string })
-  }
+  if (left !== 0 || actual !== layer.diffId) throw layerMismatch(layer, actual)
 }

@@ -3,7 +3,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno, StorageError } from '../errors.ts'
+import { isErrno, StorageError, told } from '../errors.ts'
 import type { MountPoint, MountSpec } from '../volumes/index.ts'
 
 /** A mount point under its destination in `config.v2.json`. Source: moby volume/mounts.MountPoint. */
@@ -54,7 +54,7 @@ function readJson(file: string): Record<string, unknown> {
     text = fs.readFileSync(file, 'utf8')
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return {}
-    throw error
+    throw told(error, `reading ${file}`)
   }
   try {
     const json = JSON.parse(text) as unknown

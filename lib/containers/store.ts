@@ -43,9 +43,14 @@ export interface CreateContainerOptions {
   readonly storageOptions?: Readonly<Record<string, string>>
   /**
    * For a container in a user namespace: its files show with these owners wherever it is mounted, through idmapped mounts; on disk, and so in diff and commit, they keep the
-   * image's. Mounting is NOT_SUPPORTED where the kernel or the driver has none (overlay2, btrfs and vfs have them from Linux 5.19 on); nothing is ever chowned.
+   * image's. Mounting is NOT_SUPPORTED where the kernel or the driver has none (overlay2, btrfs and vfs have them from Linux 5.19 on); nothing is chowned, unless `chown` asks for it.
    */
   readonly idMap?: IdMap
+  /**
+   * With `idMap`, for kernels and drivers that cannot mount so: the image's files are copied into the container with their owners shifted, which takes their space and time
+   * again. Diff, commit and export give the image's owners all the same. Owners that the mapping has no place for are FAILED_PRECONDITION. Default false.
+   */
+  readonly chown?: boolean
   /** Volumes, binds and tmpfs. The image's own VOLUMEs become anonymous volumes whatever is given here. */
   readonly mounts?: ContainerMountOptions
   readonly signal?: AbortSignal
@@ -170,7 +175,7 @@ export class ContainerStore {
       await this.#rw.create(id, {
         within: { operation, record: dir },
         ...(top === undefined ? {} : { parent: top }), ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }),
-        ...(options.idMap === undefined ? {} : { idMap: options.idMap }),
+        ...(options.idMap === undefined ? {} : { idMap: options.idMap }), ...(options.chown === undefined ? {} : { chown: options.chown }),
       })
       const attached = await attachMounts({
         id, options: options.mounts ?? {}, imageVolumes: Object.keys(record.config.Volumes ?? {}), volumes: this.#volumes, signal: options.signal,
@@ -336,7 +341,13 @@ export class ContainerStore {
     const unmount = async (): Promise<void> => {
       if (!held) return
       held = false
-      await this.#rw.unmount(id, options)
+      try {
+        await this.#rw.unmount(id, options)
+      } catch (error) {
+        // To be called again.
+        held = true
+        throw error
+      }
     }
     return { path: mountedAt, unmount, [Symbol.asyncDispose]: unmount }
   }

@@ -141,6 +141,30 @@ test('the limit expansionRatio', { skip: process.env['LAYERSTACK_FULL'] ? false 
   assert.match(error.info?.hint ?? '', /expansionRatio/)
 })
 
+test('a 0:0 device, which overlayfs takes for a deletion, is refused; a device beyond 32 bits too', async t => {
+  for (const [i, device] of [{ devmajor: 0, devminor: 0 }, { devmajor: 2 ** 32, devminor: 1 }, { devmajor: 1, devminor: -1 }].entries()) {
+    for (const result of (await everywhere(path.join(t.dir, String(i)), makeTar([{ path: 'a', type: 'char', ...device }]))).values()) {
+      assert.ok(result !== 'ok' && result.code === 'INVALID_ARCHIVE')
+    }
+  }
+})
+
+test('a hard link to a setuid file has no say in its owner or mode', async t => {
+  const entries: TarEntrySpec[] = [{ path: 'su', type: 'file', mode: 0o4755, content: 'x' }, { path: 'link', type: 'hardlink', linkname: 'su', mode: 0o6777, uid: 1000, gid: 1000, xattrs: { 'user.a': 'b' } }]
+  for (const result of (await everywhere(t.dir, makeTar(entries))).values()) assert.is(result, 'ok')
+  const made = fs.statSync(path.join(t.dir, 'remove-thread/root/su'))
+  assert.is(made.nlink, 2)
+  if (privileges().chown) assert.equal([made.mode & 0o7777, made.uid], [0o4755, 0])
+})
+
+test('names that no file system has', async t => {
+  for (const [i, name] of ['x'.repeat(256), `${'d/'.repeat(2100)}f`, Buffer.from([0x61, 0, 0x62]), `${'x'.repeat(300)}/.wh.a`].entries()) {
+    for (const result of (await everywhere(path.join(t.dir, String(i)), makeTar([{ path: name, type: 'file', via: 'PAX' }]))).values()) {
+      assert.ok(result !== 'ok' && result.code === 'INVALID_ARCHIVE', `${i}: ${String(result)}`)
+    }
+  }
+})
+
 // ---- what the jailed thread would read itself --------------------------------------------------------------------------------
 
 const replaced: readonly TarEntrySpec[] = [{ path: 'd/x/y', type: 'file', content: '1' }, { path: 'd', type: 'file', content: '2' }]

@@ -8,6 +8,8 @@ import fs from 'node:fs'
 import { baseOf } from '../fs/rooted.ts'
 import { dataRanges, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG } from '../sys/files.ts'
 import type { DataRange } from '../sys/files.ts'
+import { mapOwner } from '../sys/idmap.ts'
+import type { IdMap } from '../sys/idmap.ts'
 import { TarWriter } from '../tar/writer.ts'
 import type { EntryType, TarHeader } from '../tar/types.ts'
 import type { Skipped } from './entry-metadata.ts'
@@ -22,6 +24,8 @@ export interface WriteOptions {
   readonly sparse?: 'auto' | 'always' | 'never'
   /** As in CompareOptions. */
   readonly only?: Uint8Array | undefined
+  /** Write the owners as they are called on the other side of a mapping. Ids within xattrs (ACLs) stay. @throws FAILED_PRECONDITION for one that has no place there */
+  readonly owners?: { readonly map: IdMap; readonly to: 'host' | 'container' } | undefined
 }
 
 export interface WriteSummary {
@@ -36,7 +40,7 @@ const noBytes = Buffer.alloc(0)
 
 /** Write the changes from `lower` to `upper` (all of `upper` without a lower) to `emit`, whose buffers are valid during the call only. */
 export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}, onStep?: () => void): WriteSummary {
-  const writer = new LayerWriter(emit, options.sparse ?? 'auto')
+  const writer = new LayerWriter(emit, options.sparse ?? 'auto', options.owners)
   const changes = compareTrees(upper, lower, {
     only: options.only, onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents), ...(onStep === undefined ? {} : { onStep }),
   })
@@ -50,6 +54,7 @@ export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emi
 class LayerWriter {
   readonly #tar: TarWriter
   readonly #sparse: 'auto' | 'always' | 'never'
+  readonly #owners: WriteOptions['owners']
   readonly #skipped: Skipped[] = []
   #entries = 0
   /** `dev:ino` of files with several names: the name written, or the unchanged names that wait for one to be written. */
@@ -60,9 +65,15 @@ class LayerWriter {
   readonly #parents = new Map<string, TarHeader>()
   readonly #chunk = Buffer.allocUnsafeSlow(1024 * 1024)
 
-  constructor(emit: (bytes: Buffer) => void, sparse: 'auto' | 'always' | 'never') {
+  constructor(emit: (bytes: Buffer) => void, sparse: 'auto' | 'always' | 'never', owners: WriteOptions['owners']) {
     this.#tar = new TarWriter(emit)
     this.#sparse = sparse
+    this.#owners = owners
+  }
+
+  #headerOf(node: TreeNode): TarHeader {
+    const header = headerOf(node)
+    return this.#owners === undefined ? header : Object.assign(header, mapOwner(this.#owners.map, this.#owners.to, header))
   }
 
   whiteout(name: Buffer): void {
@@ -96,7 +107,7 @@ class LayerWriter {
     const key = node.name.toString('latin1')
     const known = this.#parents.get(key)
     if (known !== undefined) return known
-    const header = read(() => headerOf(node))
+    const header = read(() => this.#headerOf(node))
     this.#parents.set(key, header)
     return header
   }
@@ -124,7 +135,7 @@ class LayerWriter {
       this.#skipped.push({ path: node.name.toString(), what: 'entry', reason: 'a layer would take its name for a deletion' })
       return
     }
-    const header = read(() => headerOf(node))
+    const header = read(() => this.#headerOf(node))
     if (header.type === 'directory') { this.#directory(header); return }
     if (this.#isFurtherName(node)) return
     if (header.type === 'file') { this.#file(node, header); return }

@@ -64,9 +64,15 @@ export class Intent {
       // A process that opens the store may have found the new file before it was locked, and taken it for an abandoned one.
       if (lock === undefined) continue
       const sync = root.durability !== 'none'
-      const fd = lock.fd ?? fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_APPEND)
-      if (sync) syncDirectorySync(dir)
-      return new Intent(root.path, file, lock, fd, sync)
+      try {
+        const fd = lock.fd ?? fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_APPEND)
+        if (sync) syncDirectorySync(dir)
+        return new Intent(root.path, file, lock, fd, sync)
+      } catch (error) {
+        // Without a descriptor left, say: nothing was named yet.
+        lock.releaseAndUnlink()
+        throw error
+      }
     }
   }
 

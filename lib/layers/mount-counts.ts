@@ -110,7 +110,8 @@ export class MountCounts {
   async #changeLocked(id: LayerId, change: (holders: Holders) => Holders | Promise<Holders>, undo: (() => void) | undefined): Promise<void> {
     const file = path.join(this.#dir, id)
     const held = await lock(`${file}.lock`)
-    let left = 0
+    // Until it is known: what could not be read is not forgotten.
+    let left = 1
     try {
       const before = this.#read(id)
       left = total(before)

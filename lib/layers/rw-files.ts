@@ -21,6 +21,8 @@ export interface RwFiles {
   readonly parent?: ChainId
   /** How its owners show where it is mounted; dockerd has no such file, as it maps all containers of a daemon alike. */
   readonly idMap?: IdMap
+  /** The owners are so on disk, in the init layer and above, and mounts show them as they are. */
+  readonly chowned?: boolean
 }
 
 const idMapFile = 'layerstack-idmap.json'
@@ -41,15 +43,19 @@ export function readRwFiles(root: DataRoot, name: string): RwFiles | undefined {
   if (parent !== undefined && !isDigest(parent)) throw corrupt('invalid parent value')
   // Few have one, and to learn that from an exception costs 20 µs.
   const map = fs.existsSync(path.join(dir, idMapFile)) ? readText(path.join(dir, idMapFile)) : undefined
-  let idMap: IdMap | undefined
+  let idMap: IdMap | undefined, chowned = false
   try {
-    idMap = map === undefined ? undefined : JSON.parse(map) as IdMap
-    if (idMap !== undefined) idMapOptions(idMap)
+    if (map !== undefined) {
+      const { chowned: onDisk, ...ids } = JSON.parse(map) as IdMap & { readonly chowned?: boolean }
+      idMapOptions(ids)
+      idMap = ids
+      chowned = onDisk === true
+    }
   } catch (error) {
     throw corrupt(`${idMapFile}: ${(error as Error).message}`)
   }
   return {
-    mountId: mountId as LayerId, ...(idMap === undefined ? {} : { idMap }),
+    mountId: mountId as LayerId, ...(idMap === undefined ? {} : { idMap }), ...(chowned ? { chowned } : {}),
     ...(initId === undefined ? {} : { initId: initId as LayerId }), ...(parent === undefined ? {} : { parent: parent as ChainId }),
   }
 }
@@ -64,7 +70,7 @@ export function writeRwFiles(root: DataRoot, name: string, files: RwFiles, write
   const sync = root.durability !== 'none'
   fs.mkdirSync(writeSet, { mode: 0o755 })
   fs.chmodSync(writeSet, 0o755)
-  const entries = [['mount-id', files.mountId], ['init-id', files.initId], ['parent', files.parent], [idMapFile, files.idMap === undefined ? undefined : JSON.stringify(files.idMap)]] as const
+  const entries = [['mount-id', files.mountId], ['init-id', files.initId], ['parent', files.parent], [idMapFile, files.idMap === undefined ? undefined : JSON.stringify({ ...files.idMap, ...(files.chowned === true ? { chowned: true } : {}) })]] as const
   for (const [file, text] of entries) {
     if (text === undefined) continue
     const fd = writeNew(path.join(writeSet, file), text, 0o644)

@@ -16,7 +16,7 @@ import { isErrno, StorageError } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
 import { randomId } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
-import { idMapOptions } from '../sys/idmap.ts'
+import { idMapOptions, mapOwner } from '../sys/idmap.ts'
 import type { IdMap } from '../sys/idmap.ts'
 import { isMountpoint, performMounts, unmount } from '../sys/mount.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
@@ -25,7 +25,7 @@ import { MountCounts } from './mount-counts.ts'
 import { Remembered } from './remembered.ts'
 import { listRwNames, newWriteSet, readRwFiles, writeRwFiles } from './rw-files.ts'
 import type { RwFiles } from './rw-files.ts'
-import { RunningOperation } from './store.ts'
+import { RunningOperation } from './operation.ts'
 import type { DiskLayerStore } from './store.ts'
 import { applyFormat } from './stage.ts'
 import { readOnlyError } from './store-lock.ts'
@@ -43,6 +43,8 @@ export interface CreateRwOptions {
   readonly storageOptions?: Readonly<Record<string, string>>
   /** Show its owners shifted wherever it is mounted; on disk, and so in diffs, they stay. Default: as they are. */
   readonly idMap?: IdMap
+  /** With `idMap`: the init layer gets the parent's files with their owners shifted on disk, and no mount shifts them. Default false. */
+  readonly chown?: boolean
   /** What it holds, as tars against its parent and against its init layer, when it comes from elsewhere. Default: mount points, and nothing. */
   readonly content?: { readonly init: AsyncIterable<Uint8Array>; readonly own: AsyncIterable<Uint8Array> }
   /** Make it as a part of an operation that also makes the record that keeps it (see `record` of `remove`). */
@@ -63,6 +65,9 @@ export interface RemoveRwOptions {
    */
   readonly parentIsKept?: () => Promise<boolean>
 }
+
+/** The mapping that mounts have to do. */
+const mountedMap = ({ idMap, chowned }: RwFiles): IdMap | undefined => chowned === true ? undefined : idMap
 
 export class RwLayers {
   readonly #layers: DiskLayerStore
@@ -104,6 +109,8 @@ export class RwLayers {
   /** Make init and writable layer, then make them known under `name`. @throws ALREADY_EXISTS `mount already exists with name` */
   async create(name: string, options: CreateRwOptions = {}): Promise<RwFiles> {
     if (options.idMap !== undefined) idMapOptions(options.idMap)
+    const shifted = options.chown === true ? options.idMap : undefined
+    if (options.chown === true && shifted === undefined) throw new StorageError('INVALID_ARGUMENT', 'owners can be changed to an id mapping only, and there is none', { key: name })
     const mountId = randomId()
     const initId = `${mountId}-init` as LayerId
     const mustBeFree = (): void => {
@@ -122,11 +129,12 @@ export class RwLayers {
         return layer?.cacheId
       })
       await this.#driver.create(initId, { writable: true, ...(parent === undefined ? {} : { parent }) })
-      if (options.content === undefined) await this.#seedInit(initId, parent)
+      if (options.content === undefined) await this.#seedInit(initId, parent, shifted)
       else await this.#apply(initId, options.content.init)
       await this.#driver.create(mountId, { writable: true, parent: initId, ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }) })
       if (options.content !== undefined) await this.#apply(mountId, options.content.own)
-      const files = { mountId, initId, ...(options.parent === undefined ? {} : { parent: options.parent }), ...(options.idMap === undefined ? {} : { idMap: options.idMap }) }
+      if (shifted !== undefined) await this.#chownRoot(mountId, shifted)
+      const files = { mountId, initId, ...(options.parent === undefined ? {} : { parent: options.parent }), ...(options.idMap === undefined ? {} : { idMap: options.idMap }), ...(shifted === undefined ? {} : { chowned: true }) }
       await this.#layers.locked(async () => {
         mustBeFree()
         writeRwFiles(this.#layers.root, name, files, writeSet)
@@ -145,7 +153,7 @@ export class RwLayers {
     await runJob<ApplyArguments, unknown>(jobsModule, 'applyJob', { dir: content.path, ...applyFormat(content) }, { input: tar })
   }
 
-  async #seedInit(initId: LayerId, parent: LayerId | undefined): Promise<void> {
+  async #seedInit(initId: LayerId, parent: LayerId | undefined, shifted: IdMap | undefined): Promise<void> {
     const content = await this.#driver.content(initId)
     let plan = parent === undefined ? undefined : this.#seedPlans.get(parent)
     if (plan === undefined) {
@@ -155,7 +163,20 @@ export class RwLayers {
       if (parent !== undefined) this.#seedPlans.set(parent, plan)
     }
     const { format, xattrPrefix } = applyFormat(content)
-    seedLayer(content.path, format, xattrPrefix, plan)
+    if (shifted === undefined) return seedLayer(content.path, format, xattrPrefix, plan)
+    if (parent !== undefined) {
+      const args: WriteArguments = { upper: treeOf(await this.#driver.content(parent)), options: { owners: { map: shifted, to: 'host' } } }
+      await this.#apply(initId, streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', args))
+    }
+    seedLayer(content.path, format, xattrPrefix, plan.map(entry => ({ ...entry, ...mapOwner(shifted, 'host', entry) })))
+    await this.#chownRoot(initId, shifted)
+  }
+
+  /** A layer's own directory is what the container's root shows. */
+  async #chownRoot(id: LayerId, map: IdMap): Promise<void> {
+    const { path: dir } = await this.#driver.content(id)
+    const { uid, gid } = mapOwner(map, 'host', { uid: 0, gid: 0 })
+    fs.chownSync(dir, uid, gid)
   }
 
   // ---- mounting --------------------------------------------------------------------------------------------------------------
@@ -165,14 +186,16 @@ export class RwLayers {
     return await this.#mountsOf(this.get(name), access)
   }
 
-  async #mountsOf({ mountId, idMap }: RwFiles, access: 'rw' | 'ro'): Promise<readonly Mount[]> {
-    const mounts = await this.#driver.mounts(mountId, access)
+  async #mountsOf(files: RwFiles, access: 'rw' | 'ro'): Promise<readonly Mount[]> {
+    const mounts = await this.#driver.mounts(files.mountId, access)
+    const idMap = mountedMap(files)
     return idMap === undefined ? mounts : mounts.map(mount => ({ ...mount, options: [...mount.options, ...idMapOptions(idMap)] }))
   }
 
   /** Where a mount of it is performed: none is needed for a plain directory whose owners show as they are. */
-  #placeOf({ mountId, idMap }: RwFiles): string | undefined {
-    return this.#driver.mountpoint?.(mountId) ?? (idMap === undefined ? undefined : path.join(ownState.mounts(this.#layers.root), `${mountId}.mnt`))
+  #placeOf(files: RwFiles): string | undefined {
+    const { mountId } = files
+    return this.#driver.mountpoint?.(mountId) ?? (mountedMap(files) === undefined ? undefined : path.join(ownState.mounts(this.#layers.root), `${mountId}.mnt`))
   }
 
   /** Mount it, or find it mounted, and count one more holder. `persistent`: the hold outlives this process. Returns the path. */
@@ -184,7 +207,7 @@ export class RwLayers {
     const [mount] = mounts
     if (mount === undefined) throw new StorageError('CORRUPT', `the driver ${this.#driver.name} describes no mount for ${mountId}`, { key: name })
     // A bind of a plain directory needs no mount: the directory is the answer, as in Docker.
-    const target = files.idMap === undefined && (mount.options.includes('bind') || mount.options.includes('rbind')) ? undefined : this.#placeOf(files)
+    const target = mountedMap(files) === undefined && (mount.options.includes('bind') || mount.options.includes('rbind')) ? undefined : this.#placeOf(files)
     await this.#counts.hold(mountId, options.persistent === true, () => {
       // It may have been removed while this waited for the lock.
       if (this.get(name).mountId !== mountId) throw new StorageError('NOT_FOUND', `mount does not exist: ${name}`, { key: name })
@@ -236,8 +259,14 @@ export class RwLayers {
     const noted = this.#counts.noted().filter(id => this.#counts.count(id) === 0)
     if (noted.length === 0) return
     const files = new Map(this.names().flatMap(name => {
-      const found = this.find(name)
-      return found === undefined ? [] : [[found.mountId, found] as const]
+      try {
+        const found = this.find(name)
+        return found === undefined ? [] : [[found.mountId, found] as const]
+      } catch (error) {
+        // A damaged record keeps no store from opening; `check` tells of it.
+        if (StorageError.is(error, 'CORRUPT')) return []
+        throw error
+      }
     }))
     for (const id of noted) {
       try {
@@ -258,7 +287,7 @@ export class RwLayers {
   /** The changes as a layer's tar. */
   async *tar(name: string, options: WriteOptions & { readonly signal?: AbortSignal | undefined } = {}): AsyncGenerator<Buffer, WriteOutcome> {
     const { signal, ...write } = options
-    return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', { ...await this.#trees(name), options: { ...write, only: await this.#changedPaths(name) } }, { signal })
+    return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', { ...await this.#trees(name), options: { ...write, ...this.#unshifted(name), only: await this.#changedPaths(name) } }, { signal })
   }
 
   /** What the driver knows about where changes can be, if it compares with the same tree as we do. */
@@ -274,7 +303,13 @@ export class RwLayers {
   async *exportTar(name: string, options: WriteOptions & { readonly signal?: AbortSignal | undefined } = {}): AsyncGenerator<Buffer, WriteOutcome> {
     const { signal, ...write } = options
     const { upper } = await this.#trees(name)
-    return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', { upper, options: write }, { signal })
+    return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', { upper, options: { ...write, ...this.#unshifted(name) } }, { signal })
+  }
+
+  /** Layers have the image's owners, whatever the container's are. */
+  #unshifted(name: string): Pick<WriteOptions, 'owners'> {
+    const { idMap, chowned } = this.get(name)
+    return chowned === true && idMap !== undefined ? { owners: { map: idMap, to: 'container' } } : {}
   }
 
   async #trees(name: string): Promise<{ upper: TreeSpec; lower: TreeSpec | undefined }> {

@@ -3,66 +3,31 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { jobsModule } from '../diff/jobs.ts'
 import type { AssembleArguments } from '../diff/jobs.ts'
 import type { Driver } from '../driver.ts'
 import { asStorageError, isErrno, StorageError, told } from '../errors.ts'
 import { syncDirectory, temporaryPrefix } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
-import { chainIdOf, hexOf, isLayerId, parseDigest } from '../ids.ts'
+import { chainIdOf, isLayerId, parseDigest } from '../ids.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import { imageDir, layerDb, layOut, ownState } from './data-root.ts'
-import { abandonedRemovals, cacheIdIn, childCounts, driverLayersInUse, heldLayers, referredLayers } from './in-use.ts'
+import { abandonedRemovals, cacheIdIn, driverLayersInUse, referredLayers } from './in-use.ts'
 import type { References } from './in-use.ts'
-import { abandonedIntents, deferRelease, Intent } from './intents.ts'
+import { abandonedIntents, Intent } from './intents.ts'
 import type { IntentRecord } from './intents.ts'
 import { listChainIds, readLayer, tarSplitName, writeLayerFiles } from './layer-files.ts'
 import { forgetRw } from './rw-files.ts'
 import { stageLayers } from './stage.ts'
 import type { StagedLayer } from './stage.ts'
+import { RunningOperation } from './operation.ts'
 import { Remembered } from './remembered.ts'
 import { readOnlyError, StoreLock } from './store-lock.ts'
 import { syncModule } from './sync-job.ts'
+import { setAside, unlist } from './unlist.ts'
 import type { DataRoot, Layer, LayerStore, LayerToRegister, Operation, RegisteredLayer, Undo } from './types.ts'
-
-/** An operation as the stores of this folder see it. */
-export class RunningOperation implements Operation {
-  readonly name: string
-  readonly signal: AbortSignal | undefined
-  readonly intent: Intent
-  /** Of the driver layers that the intent names, those that the catalogue now has, and those that it no longer has: known without a look. */
-  readonly kept = new Set<LayerId>()
-  readonly dropped = new Set<LayerId>()
-  /** Of the layers that it let go, those that are known to have another user. */
-  readonly spared = new Set<ChainId>()
-  readonly #lock: StoreLock
-
-  constructor(name: string, signal: AbortSignal | undefined, intent: Intent, lock: StoreLock) {
-    this.name = name
-    this.signal = signal
-    this.intent = intent
-    this.#lock = lock
-  }
-
-  async temporary(target: string): Promise<void> {
-    this.intent.note('path', [target])
-  }
-
-  async hold(chainId: ChainId): Promise<void> {
-    await this.#lock.run(() => this.intent.note('hold', [chainId]))
-  }
-
-  async letGo(chainId: ChainId): Promise<void> {
-    this.intent.note('freed', [chainId])
-  }
-
-  async undo(kind: string, value: string, letGo?: ChainId): Promise<void> {
-    if (!/^[a-z-]+$/.test(kind) || value === '' || value.includes('\n')) throw new TypeError(`cannot note ${JSON.stringify(value)} as ${JSON.stringify(kind)}`)
-    this.intent.noteAll([['undo', `${kind} ${value}`], ...letGo === undefined ? [] : [['freed', letGo] as const]])
-  }
-}
 
 export class DiskLayerStore implements LayerStore {
   readonly root: DataRoot
@@ -396,7 +361,7 @@ export class DiskLayerStore implements LayerStore {
       const [lowest] = layers
       if (lowest === undefined || await this.#usable(lowest.chainId) !== undefined) return false
       for (const [i, { chainId }] of layers.entries()) {
-        this.#setAside(operation, [chainId].filter(id => fs.existsSync(layerDb.layer(this.root, id))))
+        setAside(this.root, operation, [chainId].filter(id => fs.existsSync(layerDb.layer(this.root, id))))
         fs.renameSync((staged[i] as StagedLayer).writeSet, layerDb.layer(this.root, chainId))
       }
       return true
@@ -417,65 +382,10 @@ export class DiskLayerStore implements LayerStore {
   async #release(chainId: ChainId, exceptIntent: string | undefined): Promise<Layer[]> {
     const operation = new RunningOperation('release', undefined, Intent.begin(this.root, 'release'), this.#lock)
     return await this.#perform(operation, async () => {
-      const removed = await this.#lock.run(() => this.#unlist(chainId, exceptIntent, operation))
+      const removed = await this.#lock.run(() => unlist(this.root, this.#references, chainId, exceptIntent, operation))
       if (removed.length > 0 && this.root.durability !== 'none') await syncDirectory(layerDb.layers(this.root))
       return removed
     })
-  }
-
-  /** Take the layer and its parents out of the catalogue, as far as nothing refers to them; the operation's end deletes them. Under the lock. */
-  async #unlist(chainId: ChainId, exceptIntent: string | undefined, operation: RunningOperation): Promise<Layer[]> {
-    const candidates = this.#withParents(chainId)
-    if (candidates.length === 0) return []
-    const referred = await referredLayers(this.root, this.#references)
-    const children = childCounts(this.root)
-    const unused = (held: ReadonlySet<ChainId>): Layer[] => {
-      const out: Layer[] = []
-      for (const layer of candidates) {
-        if (referred.has(layer.chainId) || held.has(layer.chainId) || (children.get(layer.chainId) ?? 0) > (out.length > 0 ? 1 : 0)) break
-        out.push(layer)
-      }
-      return out
-    }
-    const free = unused(new Set()).length
-    let out: Layer[]
-    for (;;) {
-      out = unused(heldLayers(this.root, exceptIntent))
-      const blocked = candidates[out.length]
-      if (out.length === free || blocked === undefined) break
-      // Only an operation keeps it: its end releases it. That end may fall between our look and our note, so look again.
-      const takeBack = deferRelease(this.root, blocked.chainId)
-      if (unused(heldLayers(this.root, exceptIntent)).length === out.length) break
-      takeBack()
-    }
-    if (out.length === 0) return out
-    operation.intent.noteAll(out.flatMap(layer => [['layer', layer.cacheId], ['freed', layer.chainId]] as const))
-    this.#setAside(operation, out.map(layer => layer.chainId))
-    for (const layer of out) operation.dropped.add(layer.cacheId)
-    return out
-  }
-
-  /** The layer and its parents, as far as they can be read; topmost first. @throws CORRUPT for the layer itself */
-  #withParents(chainId: ChainId): Layer[] {
-    const found: Layer[] = []
-    for (let next: ChainId | undefined = chainId; next !== undefined; next = found.at(-1)?.parent) {
-      try {
-        const layer = readLayer(this.root, next)
-        if (layer === undefined) break
-        found.push(layer)
-      } catch (error) {
-        if (found.length === 0 || !StorageError.is(error, 'CORRUPT')) throw error
-        break
-      }
-    }
-    return found
-  }
-
-  /** Give layers' folders the name that dockerd gives a layer under removal, and cleans up itself; the operation's end deletes them. */
-  #setAside(operation: RunningOperation, chainIds: readonly ChainId[]): void {
-    const moves = chainIds.map(id => [layerDb.layer(this.root, id), `${path.join(layerDb.layers(this.root), hexOf(id))}-${randomBytes(32).toString('hex')}-removing`] as const)
-    operation.intent.note('path', moves.map(([, doomed]) => doomed))
-    for (const [dir, doomed] of moves) fs.renameSync(dir, doomed)
   }
 
   #mustWrite(op: string): void {

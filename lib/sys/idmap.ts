@@ -45,6 +45,28 @@ export function idMapOptions(map: IdMap): string[] {
   })
 }
 
+/** Linux's id for owners that a mapping has no place for (/proc/sys/kernel/overflowuid). */
+const overflowId = 65534
+
+/** How an id of the container's is called on the host, or the other way about; undefined when the mapping has no place for it. */
+function mapped(ranges: readonly IdRange[], id: number, to: 'host' | 'container'): number | undefined {
+  const from = to === 'host' ? 'container' : 'host'
+  const range = ranges.find(one => id >= one[from] && id - one[from] < one.size)
+  return range === undefined ? undefined : range[to] + id - range[from]
+}
+
+/**
+ * The owners of a file that is written for the other side of a mapping. Read back from the host, an owner without a place is the kernel's `nobody`.
+ * @throws FAILED_PRECONDITION for an owner that the container cannot have
+ */
+export function mapOwner(map: IdMap, to: 'host' | 'container', { uid, gid }: { readonly uid: number; readonly gid: number }): { uid: number; gid: number } {
+  const there = { uid: mapped(map.uids, uid, to), gid: mapped(map.gids, gid, to) }
+  if (to === 'host' && (there.uid === undefined || there.gid === undefined)) {
+    throw new StorageError('FAILED_PRECONDITION', `the id mapping has no place for the owner ${uid}:${gid}`, { hint: 'map more ids' })
+  }
+  return { uid: there.uid ?? overflowId, gid: there.gid ?? overflowId }
+}
+
 const invalid = (message: string): StorageError => new StorageError('INVALID_ARGUMENT', `invalid id mapping: ${message}`)
 
 /** The options without the mapping, and the mapping's lines as /proc/PID/uid_map takes them; undefined when there is none. */

@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno, StorageError } from '../errors.ts'
+import { isErrno, StorageError, told } from '../errors.ts'
 import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { parseLayerId } from '../ids.ts'
@@ -81,7 +81,7 @@ export class LocalVolumeDriver implements VolumeDriver {
       return parseLocalOptions(fs.readFileSync(file, 'utf8'), file)
     } catch (error) {
       if (isErrno(error, 'ENOENT')) return undefined
-      throw error
+      throw told(error, `reading the options of volume ${name}`)
     }
   }
 

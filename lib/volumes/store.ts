@@ -246,6 +246,14 @@ export class VolumeStore {
   async prune(options: PruneVolumesOptions = {}): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }> {
     if (this.#root.readOnly) throw readOnlyError(this.#root, 'prune volumes')
     const matches = pruneMatcher({ ...options.filters, ...(options.all === true ? { all: ['true'] } : {}) })
+    try {
+      return await this.#prune(matches, options.signal)
+    } catch (error) {
+      throw told(error, 'pruning volumes', { op: 'prune' })
+    }
+  }
+
+  async #prune(matches: ReturnType<typeof pruneMatcher>, signal: AbortSignal | undefined): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }> {
     const running = tryLock(path.join(volumePaths.own(this.#root), 'prune.lock'))
     if (running === undefined) throw new StorageError('LOCKED', 'a prune operation is already running', { op: 'prune' })
     try {
@@ -253,7 +261,7 @@ export class VolumeStore {
       let reclaimedBytes = 0
       const referenced = this.referenceCounts()
       for (const { name, driver, options: given } of this.list().filter(matches)) {
-        options.signal?.throwIfAborted()
+        signal?.throwIfAborted()
         if (driver !== 'local' || Object.keys(given).length > 0 || referenced.has(name)) continue
         const bytes = await this.#pruneOne(name)
         if (bytes === undefined) continue
@@ -288,7 +296,13 @@ export class VolumeStore {
     const unmount = async (): Promise<void> => {
       if (!held) return
       held = false
-      await driver.unmount(name, options)
+      try {
+        await driver.unmount(name, options)
+      } catch (error) {
+        // To be called again.
+        held = true
+        throw error
+      }
     }
     try {
       if (hasUnfinishedFill(where)) await this.#locked('mount', name, () => finishFill(where))
@@ -360,7 +374,7 @@ export class VolumeStore {
 
   async #restore(op: string, name: string, options: RestoreVolumeOptions, produce: Produce): Promise<Volume> {
     const { signal, onProgress: _, ...create } = options
-    signal?.throwIfAborted()
+    if (signal?.aborted) throw new StorageError('ABORTED', `${op} ${name}: aborted before it began`, { op, key: name })
     const { volume, fresh } = await this.createForUse(name, create)
     try {
       if (!await this.#fill(name, produce, {})) throw new StorageError('FAILED_PRECONDITION', `${op} ${name}: the volume is not empty`, { op, key: name, hint: 'name a new volume' })

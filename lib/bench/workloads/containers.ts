@@ -101,7 +101,7 @@ async function discard(stage: Stage, shown: Shown): Promise<void> {
   await stage.remove(shown.id)
 }
 
-/** A container on the image of 2,000 files for the whole visit. */
+/** A container on the image of 1,000 files for the whole visit. */
 async function inContainer(visit: Visit, work: (dir: string) => Promise<void>): Promise<void> {
   const { stage } = visit
   const shown = await stage.mount(await stage.container(await image(stage)))

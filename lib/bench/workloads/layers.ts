@@ -10,7 +10,7 @@ import { performMounts, unmount } from '../../sys/mount.ts'
 import { privileges } from '../../sys/privileges.ts'
 import { NotHere } from '../visit.ts'
 import type { Visit } from '../visit.ts'
-import { fileName, fillTree, image, kib, mib, millis, noise, writeFile } from '../workload.ts'
+import { fileName, fillTree, image, imageFiles, kib, mib, millis, noise, writeFile } from '../workload.ts'
 import type { Workload } from '../workload.ts'
 
 /** The tar of a tree of `files` files, made once. */
@@ -81,10 +81,10 @@ const comparing = [millis('diff', 'write the layer\'s tar'), millis('changes', '
 
 const diff: Workload = {
   name: 'diff', title: 'Incremental diff, by what changed', group: 'layers',
-  what: 'A container on an image of 2,000 files, of which some were changed, added or removed: write the difference as a tar, and list it. Never the flattened tree.',
+  what: 'A container on an image of 1,000 files, of which some were changed, added or removed: write the difference as a tar, and list it. Never the flattened tree.',
   measures: comparing, parameter: { title: 'changed files', unit: 'count' },
-  parameters: quick => quick ? [10, 100] : [10, 100, 1000],
-  run: async visit => compareChanged(visit, await image(visit.stage), visit.parameter, 2000),
+  parameters: quick => quick ? [10, 100] : [10, 100, 500],
+  run: async visit => compareChanged(visit, await image(visit.stage), visit.parameter, imageFiles),
 }
 
 const diffBase: Workload = {
@@ -98,29 +98,31 @@ const diffBase: Workload = {
   },
 }
 
+const committedFiles = 500
+
 const commit: Workload = {
   name: 'commit', title: 'Commit a container', group: 'layers',
-  what: 'As docker create, commit and rmi do it: a container on an image of 2,000 files, a hundred of them changed; an image is made of it with all hashes, metadata and syncs, and removed again.',
+  what: 'As docker create, commit and rmi do it: a container on an image of 500 files, a hundred of them changed; an image is made of it with all hashes, metadata and syncs, and removed again.',
   measures: [millis('commit', 'commit'), millis('create', 'create the container'), millis('remove', 'remove the image')],
   parameters: () => [0],
   async run(visit) {
     const { stage } = visit
     const { images, containers } = stage.storage
-    const source = await images.import(piecewise(await archive(visit, 2000)), { reference: 'bench:base' })
+    const source = await images.import(piecewise(await archive(visit, committedFiles)), { reference: 'bench:base' })
     const made: string[] = []
     try {
       await visit.repeat(async () => {
         let id = ''
         await visit.time('create', async () => { ({ id } = await containers.create({ image: source })) })
         made.push(id)
-        await containers.withMount(id, dir => change(dir, 100, 2000))
+        await containers.withMount(id, dir => change(dir, 100, committedFiles))
         stage.settle()
         let committed = ''
         await visit.time('commit', async () => { committed = (await containers.commit(id)).imageId })
         await visit.time('remove', () => images.remove(committed))
         await containers.remove(id)
         made.pop()
-      }, { most: 5, budgetMs: 250 })
+      }, { most: 4 })
     } finally {
       for (const id of made) await containers.remove(id)
       await images.remove(source, { force: true })

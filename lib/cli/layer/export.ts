@@ -3,7 +3,6 @@
 import type { Command } from 'commander'
 import { refuseTerminal, send } from '../output.ts'
 import type { Session } from '../session.ts'
-import { findLayer } from './find.ts'
 
 export function define(command: Command, session: Session): void {
   command
@@ -13,6 +12,7 @@ export function define(command: Command, session: Session): void {
     .action((text: string, { output }: { readonly output?: string }) => {
       refuseTerminal(output)
       return session.use(async storage => {
+        const { findLayer } = await import('../../index.ts')
         const { signal } = session
         const layer = await findLayer(storage, text)
         const bars = output === undefined ? undefined : session.progress('Exporting')

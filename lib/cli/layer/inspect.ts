@@ -2,13 +2,13 @@
 
 import type { Command } from 'commander'
 import type { Session } from '../session.ts'
-import { findLayer } from './find.ts'
 
 export function define(command: Command, session: Session): void {
   command
     .argument('<layer...>', 'chain ids or diffIDs, or beginnings of them')
     .addHelpText('after', '\nExample:\n  layerstack layer inspect 5f70bf18a086')
     .action((layers: string[]) => session.look(async storage => {
+      const { findLayer } = await import('../../index.ts')
       const found: object[] = []
       await session.each(layers, async text => {
         const layer = await findLayer(storage, text)
