@@ -117,7 +117,7 @@ class Count {
     const [containers, volumes, others, files] = await Promise.all([this.#containers(), this.#volumes(), this.#otherLayers(layers, buildCache), this.#files(buildCache)])
     const cached = others.buildCache
     const held = containers.flatMap(({ id }) => readRwFiles(this.#root, id)?.parent ?? [])
-    const inUse = withParents(layers, [...held, ...this.#storage.snapshots.heldLayers()])
+    const inUse = withParents(layers, [...held, ...this.#storage.snapshots.inventory().images])
     const ofImages = new Set(records.flatMap(image => image.layers).filter(id => layers.has(id)))
     const without = [...layers.keys()].filter(id => !ofImages.has(id))
     const images = imagesOf(records, containers, sizeOf)

@@ -140,6 +140,8 @@ function overallSentences(scored: readonly UseScores[], { backings }: BenchResul
     if (first === undefined || mine === undefined || leaders.includes(mine)) continue
     sentences.push(`For ${use.title}: ${list(leaders, label)}, ${advantage(use, mine.score / first.score, label(winner))}.`)
   }
+  // Else advice for big images would be taken from small ones.
+  if (sentences.some(text => /\bvfs\b/.test(text))) sentences.push('vfs copies the whole image for each container: what that takes, in time and space, grows with the image, which is small here.')
   return sentences
 }
 

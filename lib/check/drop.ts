@@ -23,9 +23,12 @@ export function lockDrop(dropped: string): Lock | undefined {
   return tryLock(`${dropped}.lock`)
 }
 
-/** Layers that nothing names any more, and all else that was the driver's; the folder last, since it says that there is something to do. */
-export async function dropLayers(root: DataRoot, driver: Driver): Promise<void> {
-  for await (const id of driver.list()) await driver.remove(id)
+/**
+ * Layers that nothing names any more, and all else that was the driver's; the folder last, since it says that there is something to do. Without a driver that can
+ * remove here (the first overlay's never does) they are files like others.
+ */
+export async function dropLayers(root: DataRoot, driver: Driver | undefined): Promise<void> {
+  if (driver !== undefined) for await (const id of driver.list()) await driver.remove(id)
   for (const dir of [path.join(root.path, root.driverName), ownState.mounts(root), ownState.intents(root), droppedPath(root)]) await removeTree(dir)
 }
 
@@ -41,11 +44,14 @@ export async function finishDrops(rootPath: string, modules: readonly DriverModu
     const held = lockDrop(path.join(own, name))
     if (held === undefined) continue
     try {
-      const driver = await module.open({ home: path.join(rootPath, driverName), options: module.parseOptions([]), durable: false })
+      const driver = await module.open({ home: path.join(rootPath, driverName), options: module.parseOptions([]), durable: false }).catch((error: unknown) => {
+        if (StorageError.is(error, 'NOT_SUPPORTED')) return undefined
+        throw error
+      })
       try {
         await dropLayers({ path: rootPath, driverName, readOnly: false, durability: 'none' }, driver)
       } finally {
-        await driver.close()
+        await driver?.close()
       }
     } catch (error) {
       if (!StorageError.is(error)) throw error

@@ -106,7 +106,7 @@ export async function migrate(from: MigrateSide, to: MigrateSide, options: Migra
       for (const record of records) await handOver(from.root, to.root, record)
       if (dropping) await unlist(from)
     })
-    if (dropping && !from.root.readOnly) await dropLayers(from.root, from.layers.driver)
+    if (dropping) await dropLayers(from.root, from.root.readOnly ? undefined : from.layers.driver)
   } finally {
     held?.releaseAndUnlink()
   }

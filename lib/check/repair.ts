@@ -119,7 +119,7 @@ async function apply(parts: CheckParts, archives: Archives, options: RepairOptio
       if (earlier === undefined) steps.push(step)
       else steps[steps.indexOf(earlier.step)] = step
       tried.set(keyOf(problem), { step, done: countDone(steps) })
-      if (why !== earlier?.step.why) options.onStep?.(step)
+      if (earlier === undefined || why !== earlier.step.why) options.onStep?.(step)
     }
   }
   throw new StorageError('FAILED_PRECONDITION', `repair found more after ${mostRounds} rounds`, { op: 'repair', hint: 'another process may be damaging the data root' })

@@ -29,6 +29,7 @@ import { RunningOperation } from './operation.ts'
 import type { DiskLayerStore } from './store.ts'
 import { applyFormat } from './stage.ts'
 import { readOnlyError } from './store-lock.ts'
+import { syncModule } from './sync-job.ts'
 import type { Operation } from './types.ts'
 
 /** What the init layer holds, so that an engine's mount points never show in a diff. Source: moby daemon/initlayer/setup_unix.go. */
@@ -134,6 +135,7 @@ export class RwLayers {
       await this.#driver.create(mountId, { writable: true, parent: initId, ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }) })
       if (options.content !== undefined) await this.#apply(mountId, options.content.own)
       if (shifted !== undefined) await this.#chownRoot(mountId, shifted)
+      await this.#syncTree(mountId)
       const files = { mountId, initId, ...(options.parent === undefined ? {} : { parent: options.parent }), ...(options.idMap === undefined ? {} : { idMap: options.idMap }), ...(shifted === undefined ? {} : { chowned: true }) }
       await this.#layers.locked(async () => {
         mustBeFree()
@@ -146,6 +148,13 @@ export class RwLayers {
     if (options.within === undefined) return await this.#layers.run('create-container', work)
     if (!(options.within.operation instanceof RunningOperation)) throw new TypeError('create needs the operation that it was given')
     return await work(options.within.operation)
+  }
+
+  /** A complete tree is a copy of the image: without a sync, a power cut could leave a container that was acknowledged with empty files. A branch holds names alone. */
+  async #syncTree(id: LayerId): Promise<void> {
+    if (this.#layers.root.durability !== 'full') return
+    const content = await this.#driver.content(id)
+    if (content.kind === 'tree') await runJob<readonly string[], void>(syncModule, 'syncFileSystemsJob', [content.path])
   }
 
   async #apply(id: LayerId, tar: AsyncIterable<Uint8Array>): Promise<void> {

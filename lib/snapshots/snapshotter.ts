@@ -17,6 +17,7 @@ import { runJob } from '../sys/threads.ts'
 import { Catalogue, notFound } from './catalogue.ts'
 import { parseFilters } from './filter.ts'
 import { writeInfo } from './info-codec.ts'
+import { inventoryOf } from './inventory.ts'
 import { checkKey, checkLabels, updateLabels } from './labels.ts'
 import { mountAt } from './mounted.ts'
 import { decodeRecord } from './record.ts'
@@ -271,9 +272,6 @@ export class Snapshotter implements AsyncDisposable {
     for (const { id, ownLayer, usage } of this.#read()?.records() ?? []) if (ownLayer) yield { id, ...(usage === undefined ? {} : { usage }) }
   }
 
-  /** The image layers that snapshots stand on. */
-  heldLayers(): ChainId[] { return this.#read()?.heldImages() ?? [] }
-
   /**
    * Snapshots that match any of the filters (containerd's language, e.g. `kind==active,labels.x`), in no particular order; all without filters. Calls on the same
    * Snapshotter are fine in between. One that exists all the while comes once. @throws INVALID_ARGUMENT for a filter
@@ -368,18 +366,8 @@ export class Snapshotter implements AsyncDisposable {
     return [...this.#read()?.ids() ?? []]
   }
 
-  /**
-   * For checks: the driver layers that snapshots have, each with the reference of what it stands on (a driver layer's id, a chain id, or nothing); those of removed
-   * snapshots, which wait for their deletion; the image layers that snapshots hold.
-   */
-  inventory(): { readonly layers: readonly Pick<SnapshotRecord, 'id' | 'parentRef'>[]; readonly removed: readonly LayerId[]; readonly images: readonly ChainId[] } {
-    const catalogue = this.#read()
-    if (catalogue === undefined) return { layers: [], removed: [], images: [] }
-    // What waits for deletion first: a snapshot that is removed meanwhile is in both.
-    const removed = catalogue.trash().layers
-    const layers = [...catalogue.records()].flatMap(({ id, ownLayer, parentRef }) => ownLayer ? [{ id, parentRef }] : [])
-    return { layers, removed: [...removed, ...catalogue.trash().layers], images: catalogue.heldImages() }
-  }
+  /** All that it has in the driver and holds of the image layers, for checks. */
+  inventory(): ReturnType<typeof inventoryOf> { return inventoryOf(this.#read()) }
 
   // ---- using -----------------------------------------------------------------------------------------------------------------
 

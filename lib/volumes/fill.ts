@@ -8,6 +8,7 @@ import path from 'node:path'
 import { applyLayer } from '../diff/index.ts'
 import type { ApplyLayerOptions } from '../diff/index.ts'
 import { isErrno } from '../errors.ts'
+import { syncDirectorySync } from '../fs/atomic.ts'
 import { copyTree } from '../fs/copy.ts'
 import { openat2Place, openat2Works } from '../fs/openat2-place.ts'
 import { removeTree } from '../fs/remove-tree.ts'
@@ -49,6 +50,8 @@ export async function fillVolume(data: string, produce: Produce, options: FillOp
     if (options.sync && nativeReason === undefined) syncFileSystem(staged)
     // rename(2) puts a directory over an empty one in one step, and refuses over one that is not.
     fs.renameSync(staged, data)
+    // Or a power cut would leave it empty, after we said that it is full.
+    if (options.sync) syncDirectorySync(dir)
     return true
   } catch (error) {
     await removeTree(staged)
@@ -92,6 +95,7 @@ async function fillInside(data: string, produce: Produce, options: FillOptions):
   }
   fs.renameSync(staged, path.join(data, filled))
   await finishFill(data)
+  if (options.sync) syncDirectorySync(data)
   return true
 }
 

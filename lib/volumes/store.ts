@@ -22,6 +22,7 @@ import { LocalVolumeDriver } from './local-driver.ts'
 import { VolumeDatabase } from './metadata.ts'
 import { anonymousLabel, randomVolumeName } from './name.ts'
 import { fileKey, volumePaths } from './paths.ts'
+import { pruneVolumes } from './prune.ts'
 import { VolumeReferences } from './references.ts'
 import { pin, recoverPins, unpinSubpath } from './subpath.ts'
 import { inspectOf, mustAgree, nullIfEmpty, volumeOf } from './volume.ts'
@@ -247,30 +248,12 @@ export class VolumeStore {
     if (this.#root.readOnly) throw readOnlyError(this.#root, 'prune volumes')
     const matches = pruneMatcher({ ...options.filters, ...(options.all === true ? { all: ['true'] } : {}) })
     try {
-      return await this.#prune(matches, options.signal)
+      const referenced = this.referenceCounts()
+      // As Docker does, only the local driver's, and only those without options.
+      const candidates = this.list().filter(matches).filter(volume => volume.driver === 'local' && Object.keys(volume.options).length === 0 && !referenced.has(volume.name))
+      return await pruneVolumes(this.#root, candidates.map(volume => volume.name), name => this.#pruneOne(name), options.signal)
     } catch (error) {
       throw told(error, 'pruning volumes', { op: 'prune' })
-    }
-  }
-
-  async #prune(matches: ReturnType<typeof pruneMatcher>, signal: AbortSignal | undefined): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }> {
-    const running = tryLock(path.join(volumePaths.own(this.#root), 'prune.lock'))
-    if (running === undefined) throw new StorageError('LOCKED', 'a prune operation is already running', { op: 'prune' })
-    try {
-      const deleted: string[] = []
-      let reclaimedBytes = 0
-      const referenced = this.referenceCounts()
-      for (const { name, driver, options: given } of this.list().filter(matches)) {
-        signal?.throwIfAborted()
-        if (driver !== 'local' || Object.keys(given).length > 0 || referenced.has(name)) continue
-        const bytes = await this.#pruneOne(name)
-        if (bytes === undefined) continue
-        deleted.push(name)
-        reclaimedBytes += bytes
-      }
-      return { deleted, reclaimedBytes }
-    } finally {
-      running.release()
     }
   }
 
@@ -421,7 +404,6 @@ export class VolumeStore {
 
   // ---- after a crash ---------------------------------------------------------------------------------------------------------
 
-  /** Undo what crashed processes left: mounts without users, half-removed volumes, anonymous volumes of containers that never came to be. */
   /** A lock file that nobody holds says which volume a killed process was at: what it half made there goes. */
   async #clearInterrupted(): Promise<void> {
     for (const key of fs.readdirSync(volumePaths.locks(this.#root))) {
@@ -440,6 +422,7 @@ export class VolumeStore {
     }
   }
 
+  /** Undo what crashed processes left: mounts without users, half-removed volumes, anonymous volumes of containers that never came to be. */
   async recover(): Promise<void> {
     for (const driver of this.#drivers.values()) await driver.recover?.()
     for (const { name, mountpoint } of this.#drivers.get('local')?.list() ?? []) if (hasUnfinishedFill(mountpoint)) await this.#finishAbandoned(name, mountpoint)

@@ -46,7 +46,7 @@ class Page {
   }
 
   render(comparison: Comparison | undefined): string {
-    const { machine, startedAt, roundCount, complete } = this.#result
+    const { machine, startedAt, complete } = this.#result
     const advice = recommend(this.#result)
     const groups = (Object.keys(groupTitles) as WorkloadInfo['group'][]).map(group => ({ group, works: this.#result.workloads.filter(work => work.group === group && this.#cells.some(({ workload }) => workload === work.name)) }))
       .filter(({ works }) => works.length > 0)
@@ -63,7 +63,7 @@ class Page {
 <body>
 <header>
 <h1>Storage drivers on this machine</h1>
-<p class="soft">${escape(machine.cpu)}, ${machine.cpus} processors, Linux ${escape(machine.kernel)} · ${date} UTC · ${roundCount} rounds${complete ? '' : ', stopped before the end'}</p>
+<p class="soft">${escape(machine.cpu)}, ${machine.cpus} processors, Linux ${escape(machine.kernel)} · ${date} UTC · ${this.#rounds()}${complete ? '' : ', stopped before the end'}</p>
 <nav aria-label="Contents"><a href="#advice">In short</a>${comparison === undefined ? '' : '<a href="#compared">Compared</a>'}<a href="#glance">At a glance</a>${groups.map(({ group }) => `<a href="#${group}">${groupTitles[group]}</a>`).join('')}<a href="#how">How it was measured</a></nav>
 </header>
 <main>
@@ -77,6 +77,13 @@ ${this.#how()}
 </body>
 </html>
 `
+  }
+
+  /** Dear workloads have fewer. */
+  #rounds(): string {
+    const counts = this.#cells.map(({ rounds }) => rounds.length)
+    const least = Math.min(...counts), most = Math.max(0, ...counts)
+    return `${least < most ? `${least} to ${most}` : most} round${most === 1 ? '' : 's'}`
   }
 
   #advice({ overall, backings }: Advice): string {
@@ -174,11 +181,11 @@ ${real.length === 0 ? '' : `<div class="scroll"><table><caption>What is really d
   }
 
   #how(): string {
-    const { machine, settings, seconds, backings, absent, roundCount } = this.#result
+    const { machine, settings, seconds, backings, absent } = this.#result
     const facts: readonly (readonly [string, string])[] = [
       ['machine', `${machine.cpu}, ${machine.cpus} processors, ${(machine.memoryBytes / 2 ** 30).toFixed(1)} GiB`], ['kernel', machine.kernel], ['Node', machine.node],
       ...Object.entries(machine.programs), ['durability', settings.durability], ['parameters', settings.quick ? 'quick: the small ones' : 'all'],
-      ['time', `${formatSeconds(seconds)}, ${roundCount} rounds after one to warm up`],
+      ['time', `${formatSeconds(seconds)}, ${this.#rounds()} after one to warm up`],
       ...backings.map(({ name, fileSystem, how }) => [name, `${fileSystem}: ${how}`] as const),
     ]
     const missing = [...new Set(absent.map(({ backing, driver, workload, parameter, reason }) => `${driver} on ${backing}${workload === undefined ? '' : `, ${workload}`}${parameter === undefined ? '' : ` (${parameter})`}: ${reason.replaceAll(settings.place, '…')}`))]

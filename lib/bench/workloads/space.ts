@@ -4,21 +4,18 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Visit } from '../visit.ts'
-import { bytes, fillTree, kib, millis, mib, noise, writeBig } from '../workload.ts'
+import { bytes, image, kib, millis, mib, noise } from '../workload.ts'
 import type { Workload } from '../workload.ts'
 
 const disk: Workload = {
   name: 'disk', title: 'Disk used by containers', group: 'space',
-  what: 'Containers on an image of 200 files; in each, four kilobytes of a lower file of one megabyte are overwritten. What the backing lost in free space, per container.',
+  what: 'Containers on an image of 1,000 files; in each, four kilobytes of a lower file of one megabyte are overwritten. What the backing lost in free space, per container.',
   measures: [bytes('used', 'per container')], parameter: { title: 'containers', unit: 'count' },
   parameters: () => [1, 10],
-  needsBytes: containers => (containers + 1) * 8 * mib,
+  needsBytes: containers => (containers + 1) * 12 * mib,
   async run(visit) {
     const { stage } = visit
-    const base = await stage.layer(undefined, dir => {
-      fillTree(dir, 200)
-      writeBig(path.join(dir, 'big'), mib)
-    })
+    const base = await image(stage)
     const before = stage.usedBytes()
     for (let i = 0; i < visit.parameter; i++) {
       const shown = await stage.mount(await stage.container(base))
