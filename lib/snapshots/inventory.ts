@@ -1,16 +1,7 @@
 // What of a data root belongs to snapshots, for checks of what is orphaned. Reads the catalogue alone.
 
-import type { ChainId, LayerId } from '../ids.ts'
 import type { Catalogue } from './catalogue.ts'
-
-export interface SnapshotInventory {
-  /** The driver layers that snapshots have, each with the reference of what it stands on: a driver layer's id, an image layer's chain id, or nothing (''). */
-  readonly layers: readonly { readonly id: LayerId; readonly parentRef: string }[]
-  /** Those of removed snapshots, which wait for their deletion. */
-  readonly removed: readonly LayerId[]
-  /** The image layers that snapshots hold. */
-  readonly images: readonly ChainId[]
-}
+import type { SnapshotInventory } from './types.ts'
 
 /** Nothing where there is no catalogue. */
 export function inventoryOf(catalogue: Catalogue | undefined): SnapshotInventory {

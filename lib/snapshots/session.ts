@@ -43,9 +43,15 @@ export class Session {
     const file = path.join(dir, name)
     const lock = tryLock(file)
     if (lock === undefined) throw new StorageError('LOCKED', `session ${file} is held by somebody else`, { path: file })
-    const fd = fs.openSync(file, fs.constants.O_WRONLY)
-    if (sync) syncDirectorySync(dir)
-    return new Session(file, lock, fd, sync)
+    try {
+      const fd = fs.openSync(file, fs.constants.O_WRONLY)
+      if (sync) syncDirectorySync(dir)
+      return new Session(file, lock, fd, sync)
+    } catch (error) {
+      // Without a descriptor left, say: nothing is being made yet.
+      lock.releaseAndUnlink()
+      throw error
+    }
   }
 
   /** A new id, known to be in the making until `settled`. */

@@ -22,7 +22,7 @@ import { checkKey, checkLabels, updateLabels } from './labels.ts'
 import { mountAt } from './mounted.ts'
 import { decodeRecord } from './record.ts'
 import { hasDeadSession, Session } from './session.ts'
-import type { CommitSnapshotOptions, SnapshotInfo, SnapshotOptions, SnapshotRecord, WalkOptions } from './types.ts'
+import type { CommitSnapshotOptions, SnapshotInfo, SnapshotInventory, SnapshotOptions, SnapshotRecord, WalkOptions } from './types.ts'
 import { Sweeper } from './sweeper.ts'
 import { UsageCache } from './usage-cache.ts'
 import { Writer } from './wire.ts'
@@ -367,7 +367,7 @@ export class Snapshotter implements AsyncDisposable {
   }
 
   /** All that it has in the driver and holds of the image layers, for checks. */
-  inventory(): ReturnType<typeof inventoryOf> { return inventoryOf(this.#read()) }
+  inventory(): SnapshotInventory { return inventoryOf(this.#read()) }
 
   // ---- using -----------------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 // What the Snapshotter shows of a snapshot. Types only; the model is containerd's (snapshots/snapshotter.go), so that an engine finds its words.
 
 import type { Usage } from '../driver.ts'
-import type { LayerId } from '../ids.ts'
+import type { ChainId, LayerId } from '../ids.ts'
 
 /** `active`: writable; `view`: read-only; `committed`: immutable, and the only kind that can be a parent. */
 export type SnapshotKind = 'active' | 'view' | 'committed'
@@ -44,4 +44,14 @@ export interface CommitSnapshotOptions extends SnapshotOptions {
 export interface WalkOptions {
   /** Also show image layers, as committed snapshots named by chain id. Default true. */
   readonly imageLayers?: boolean
+}
+
+/** What of a data root belongs to snapshots. */
+export interface SnapshotInventory {
+  /** The driver layers that snapshots have, each with the reference of what it stands on: a driver layer's id, an image layer's chain id, or nothing (''). */
+  readonly layers: readonly { readonly id: LayerId; readonly parentRef: string }[]
+  /** Those of removed snapshots, which wait for their deletion. */
+  readonly removed: readonly LayerId[]
+  /** The image layers that snapshots hold. */
+  readonly images: readonly ChainId[]
 }

@@ -50,7 +50,8 @@ type FromJob =
   | { readonly kind: 'output'; readonly chunk: Uint8Array }
   | { readonly kind: 'progress'; readonly value: number }
   | { readonly kind: 'done'; readonly result: unknown }
-  | { readonly kind: 'failed'; readonly error: SerializedError }
+  /** `useless`: the thread will never do this job. */
+  | { readonly kind: 'failed'; readonly error: SerializedError; readonly useless?: boolean }
 
 interface Start {
   readonly module: string
@@ -225,6 +226,11 @@ export async function runJob<A, R>(module: string, name: string, args: A, option
           void delivering.then(() => settle(() => {
             if (callbackFailure !== undefined) reject(callbackFailure.error as Error)
             else if (message.kind === 'done') resolve(message.result as R)
+            else if (message.useless === true) {
+              died = true
+              void worker.terminate()
+              reject(revive(message.error))
+            }
             else reject(revive(message.error))
           }))
         }
@@ -338,8 +344,18 @@ function contextFor(start: Start): JobContext {
 
 async function serve(start: Start): Promise<void> {
   const post = (message: FromJob): void => start.port.postMessage(message)
+  /** Node remembers a module that could not be read, for want of descriptors, say, for as long as the thread lives: then another thread is needed. */
+  const loadModule = async (module: string): Promise<Record<string, unknown> | undefined> => {
+    try {
+      return await import(module) as Record<string, unknown>
+    } catch (error) {
+      post({ kind: 'failed', error: serialize(error), useless: true })
+      return undefined
+    }
+  }
   try {
-    const loaded = await import(start.module) as Record<string, unknown>
+    const loaded = await loadModule(start.module)
+    if (loaded === undefined) return
     const job = loaded[start.name]
     if (typeof job !== 'function') throw new TypeError(`${start.module} exports no function ${start.name}`)
     const result: unknown = await (job as JobFunction<unknown, unknown>)(start.args, contextFor(start))

@@ -9,6 +9,7 @@ import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { parseLayerId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
+import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
 import { MountCounts } from '../layers/mount-counts.ts'
 import { isMountpoint, performMount, unmount } from '../sys/mount.ts'
@@ -96,7 +97,7 @@ export class LocalVolumeDriver implements VolumeDriver {
     const dir = this.#dir(name)
     // What a killed creation or removal left has no `_data`, and holds nothing.
     if (fs.existsSync(dir) && this.find(name) === undefined) await removeTree(dir)
-    fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
+    ensureDir(dir, 0o701)
     fs.chmodSync(dir, 0o701)
     const saved = localOptionsOf(options)
     if (saved !== undefined) atomicWriteSync(path.join(dir, 'opts.json'), JSON.stringify(saved), { mode: 0o600, sync: this.#sync })
