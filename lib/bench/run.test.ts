@@ -38,13 +38,12 @@ test('measures in a directory, without privileges', { timeoutMs: 120_000 }, asyn
 })
 
 test('drivers and backings, and what is not there', { skip: needsRoot || skipWithoutImage('btrfs') || skipWithoutImage('ext4'), timeoutMs: 240_000 }, async t => {
-  const before = mountTable().length
   const result = await runBench({
     drivers: [overlay2, btrfs], dir: t.dir, backings: ['ext4', 'btrfs'], quick: true, rounds: 1,
     workloads: ['disk', 'start', 'copy-up', 'xattrs', 'commit', 'snapshots'],
   })
   assert.equal(fs.readdirSync(t.dir), [])
-  assert.is(mountTable().length, before)
+  assert.equal(mountTable().map(({ target }) => target).filter(target => target.startsWith(t.dir)), [])
   assert.is(result.absent.length, 1, JSON.stringify(result.absent))
   assert.equal([result.absent[0]?.backing, result.absent[0]?.driver, result.absent[0]?.workload], ['ext4', 'btrfs', undefined])
   const pairs = [...new Set(result.cells.filter(({ driver }) => driver !== 'plain').map(({ backing, driver }) => `${driver} ${backing}`))].sort()

@@ -29,8 +29,8 @@ export function compareSentences({ cells, drift, referenceDrift, notes, alpha, l
   const direction = (ratio: number): string => Math.abs(ratio - 1) < 0.005 ? 'as fast as before' : `${formatChange(ratio)} ${ratio > 1 ? 'slower' : 'faster'}`
   if (Math.abs(drift - 1) >= 0.02) {
     sentences.push(Math.abs(Math.log(drift / referenceDrift)) < 1e-9
-      ? `The machine itself was ${direction(referenceDrift)}; that is taken out.`
-      : `Everything was ${direction(drift)} in the second run, the machine itself ${direction(referenceDrift)}; that is taken out.`)
+      ? `The machine itself was ${direction(referenceDrift)}; a difference that this explains does not count.`
+      : `Everything was ${direction(drift)} in the second run, the machine itself ${direction(referenceDrift)}; a difference that this explains does not count.`)
   }
   if (notes.length > 0) sentences.push(`Not the same conditions: ${notes.join('; ')}.`)
   return sentences
