@@ -428,7 +428,7 @@ export class Snapshotter implements AsyncDisposable {
     for (const dir of [this.#dirs.sessions, this.#dirs.mounts]) fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
     const catalogue = this.#catalogue ?? Catalogue.open(this.#dirs.own, { sync: this.#sync, readOnly: false })
     if (catalogue === undefined) throw new StorageError('CORRUPT', `the snapshot catalogue ${this.#dirs.own} cannot be opened`, { op, path: this.#dirs.own })
-    this.#sweeper = new Sweeper({ catalogue, driver: this.#driver, layers: this.#layers, isImageLayer: this.#isImageLayer, dirs: this.#dirs })
+    this.#sweeper = new Sweeper({ catalogue, driver: this.#driver, layers: this.#layers, isImageLayer: this.#isImageLayer, dirs: this.#dirs, home: path.join(this.#root.path, this.#root.driverName), sync: this.#sync })
     return this.#catalogue = catalogue
   }
 

@@ -1,8 +1,12 @@
 // Deleting what no snapshot refers to: the layers of removed snapshots, image layers that lost their last one, and what processes that are gone
 // left half made or mounted. Decides nothing: the catalogue has noted it in the transaction that removed it.
 
+import fs from 'node:fs'
+import path from 'node:path'
 import type { Driver } from '../driver.ts'
-import type { ChainId } from '../ids.ts'
+import { StorageError } from '../errors.ts'
+import { syncDirectory } from '../fs/atomic.ts'
+import type { ChainId, LayerId } from '../ids.ts'
 import type { DiskLayerStore } from '../layers/index.ts'
 import type { Catalogue } from './catalogue.ts'
 import { clearMounts } from './mounted.ts'
@@ -17,6 +21,14 @@ export interface SweeperParts {
   readonly layers: DiskLayerStore
   readonly isImageLayer: (key: string) => boolean
   readonly dirs: { readonly sessions: string; readonly mounts: string }
+  /** The driver's. */
+  readonly home: string
+  /** Deletions are on the device before they are forgotten. */
+  readonly sync: boolean
+}
+
+function nearestExisting(folder: string): string {
+  return fs.existsSync(folder) ? folder : nearestExisting(path.dirname(folder))
 }
 
 export class Sweeper {
@@ -59,15 +71,22 @@ export class Sweeper {
     const work = this.#running.then(async () => {
       const trash = catalogue.trash()
       const failures: unknown[] = []
+      const gone: LayerId[] = [], folders = new Set<string>()
       for (const id of trash.layers) {
-        if (this.#closed) return
+        if (this.#closed) break
         try {
+          const folder = await this.#folderOf(id)
           await driver.remove(id)
-          catalogue.forgetTrash(id)
+          gone.push(id)
+          folders.add(nearestExisting(folder))
         } catch (error) {
           failures.push(error)
         }
       }
+      // A power cut must not bring back a layer that the catalogue, which syncs itself, has forgotten (found with dm-log-writes).
+      if (this.#parts.sync) for (const folder of folders) await syncDirectory(folder)
+      for (const id of gone) catalogue.forgetTrash(id)
+      if (this.#closed) return
       for (const chainId of trash.images) {
         if (this.#closed) return
         if (!catalogue.hasChildren(chainId) && isImageLayer(chainId)) await layers.release(chainId satisfies ChainId)
@@ -77,6 +96,16 @@ export class Sweeper {
     })
     this.#running = work.catch(() => undefined)
     return work
+  }
+
+  async #folderOf(id: LayerId): Promise<string> {
+    try {
+      return (await this.#parts.driver.content(id)).path
+    } catch (error) {
+      // Half removed already.
+      if (StorageError.is(error)) return this.#parts.home
+      throw error
+    }
   }
 
   /** Undo what processes that are gone left half made, and their mounts. */
