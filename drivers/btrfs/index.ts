@@ -204,7 +204,8 @@ class Btrfs implements Driver {
       try {
         await this.#clear(path.join(folder, name))
       } catch (error) {
-        if (!isErrno(error, 'EPERM', 'EBUSY', 'ENOTEMPTY', 'EIO', 'EROFS')) throw error
+        // ENOENT: whoever was at it has come to its end.
+        if (!isErrno(error, 'ENOENT', 'EPERM', 'EBUSY', 'ENOTEMPTY', 'EIO', 'EROFS')) throw error
       }
     }
   }

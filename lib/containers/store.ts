@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Change, Mount, Usage } from '../driver.ts'
-import { isErrno, StorageError, told } from '../errors.ts'
+import { StorageError, told } from '../errors.ts'
 import { syncDirectory } from '../fs/atomic.ts'
 import { randomId } from '../ids.ts'
 import type { Digest } from '../ids.ts'
@@ -13,7 +13,7 @@ import { ensureDir } from '../layers/index.ts'
 import type { DataRoot, RwLayers } from '../layers/index.ts'
 import type { LayerStore, Operation } from '../layers/index.ts'
 import type { WriteOptions, WriteOutcome } from '../diff/index.ts'
-import { checkContainerName, randomName, readContainer, timestamp, writeContainer } from './config.ts'
+import { checkContainerName, randomName, timestamp, writeContainer } from './config.ts'
 import type { ContainerConfig, ContainerRecord } from './config.ts'
 import { commitContainer } from './commit.ts'
 import type { CommitOptions, CommitResult } from './commit.ts'
@@ -22,7 +22,8 @@ import type { Attached, ContainerMountOptions } from './attach.ts'
 import { describeMounts } from './describe-mounts.ts'
 import { mergeConfig } from './merge-config.ts'
 import { readContainerMounts, readMountPoints } from './mount-points.ts'
-import type { ContainerMounts, MountPointRecord } from './mount-points.ts'
+import type { ContainerMounts } from './mount-points.ts'
+import { ContainerRecords, volumesOf } from './records.ts'
 import { ociSpec } from './oci-spec.ts'
 import type { SpecOptions } from './oci-spec.ts'
 import { performMounts, undoMounts } from './perform-mounts.ts'
@@ -68,8 +69,7 @@ export class ContainerStore {
   readonly #rw: RwLayers
   readonly #images: ImageStore
   readonly #volumes: VolumeStore
-  /** What the records said, by id, and of which state of the file: a create looks at every name, a prune at every volume. */
-  readonly #known = new Map<string, { readonly version: string; readonly record: ContainerRecord | undefined; volumes?: readonly string[] }>()
+  readonly #records: ContainerRecords
   readonly #dir: string
 
   constructor(root: DataRoot, layers: LayerStore, rw: RwLayers, images: ImageStore, volumes: VolumeStore) {
@@ -79,63 +79,26 @@ export class ContainerStore {
     this.#images = images
     this.#volumes = volumes
     this.#dir = path.join(root.path, 'containers')
+    this.#records = new ContainerRecords(this.#dir)
     if (!root.readOnly) ensureDir(this.#dir, 0o710)
     images.addUsers(async () => this.list().flatMap(({ id, imageId, running }) => imageId === undefined ? [] : [{ containerId: id, imageId, running }]))
     // Containers of every driver: what one of them refers to is in use, whoever asks.
     layers.addUndo('anonymous-volume', name => this.#removeUnused(name))
-    volumes.addReferences(() => this.#ids().flatMap(id => this.#volumesOf(id).map(volume => ({ volume, reference: id }))))
+    layers.addUndo('container-volumes', async id => {
+      // Without a record nobody but the operation that failed can have it mounted.
+      if (!fs.existsSync(path.join(this.#dir, id))) await rw.forget(id)
+      await volumes.forgetUser(id)
+    })
+    volumes.addReferences(() => this.#records.ids().flatMap(id => this.#records.volumes(id).map(volume => ({ volume, reference: id }))))
   }
 
   // ---- finding ---------------------------------------------------------------------------------------------------------------
 
   /** All containers of this driver whose records can be read, newest first. */
   list(): ContainerRecord[] {
-    return this.#ids().flatMap(id => this.#read(id) ?? [])
+    return this.#records.ids().flatMap(id => this.#records.readable(id) ?? [])
       .filter(record => record.driver === this.#root.driverName)
       .sort((a, b) => compare(instant(b), instant(a)) || compare(a.id, b.id))
-  }
-
-  /** The volumes that a container's record names. */
-  #volumesOf(id: string): readonly string[] {
-    this.#record(id)
-    const known = this.#known.get(id)
-    return known === undefined ? [] : known.volumes ??= volumesOf(readMountPoints(path.join(this.#dir, id)))
-  }
-
-  /** The record as it is now, read again when its file is another. @throws CORRUPT */
-  #record(id: string): ContainerRecord | undefined {
-    const dir = path.join(this.#dir, id)
-    const stat = fs.statSync(path.join(dir, 'config.v2.json'), { bigint: true, throwIfNoEntry: false })
-    if (stat === undefined) {
-      this.#known.delete(id)
-      return undefined
-    }
-    const version = `${stat.ino} ${stat.ctimeNs} ${stat.size}`
-    const known = this.#known.get(id)
-    if (known?.version === version) return known.record
-    this.#known.delete(id)
-    const record = readContainer(dir)
-    this.#known.set(id, { version, record })
-    return record
-  }
-
-  /** Undefined also for one whose record is damaged: `get` by its id says how, and nobody else is stopped by it. */
-  #read(id: string): ContainerRecord | undefined {
-    try {
-      return this.#record(id)
-    } catch (error) {
-      if (StorageError.is(error, 'CORRUPT')) return undefined
-      throw error
-    }
-  }
-
-  #ids(): string[] {
-    try {
-      return fs.readdirSync(this.#dir).filter(name => /^[a-f0-9]{64}$/.test(name))
-    } catch (error) {
-      if (isErrno(error, 'ENOENT')) return []
-      throw error
-    }
   }
 
   /** By id, name, or unique prefix of an id. @throws NOT_FOUND `No such container: X`, INVALID_ARGUMENT for an ambiguous prefix */
@@ -146,7 +109,7 @@ export class ContainerStore {
   }
 
   find(ref: string): ContainerRecord | undefined {
-    if (/^[a-f0-9]{64}$/.test(ref)) return this.#record(ref)
+    if (/^[a-f0-9]{64}$/.test(ref)) return this.#records.get(ref)
     const all = this.list()
     const named = all.find(record => record.name === ref.replace(/^\//, ''))
     if (named !== undefined) return named
@@ -177,6 +140,8 @@ export class ContainerStore {
         ...(top === undefined ? {} : { parent: top }), ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }),
         ...(options.idMap === undefined ? {} : { idMap: options.idMap }), ...(options.chown === undefined ? {} : { chown: options.chown }),
       })
+      // What cannot be given back at once (a full disk) is given back by whoever settles the operation.
+      if (options.mounts !== undefined || Object.keys(record.config.Volumes ?? {}).length > 0) await operation.undo('container-volumes', id)
       const attached = await attachMounts({
         id, options: options.mounts ?? {}, imageVolumes: Object.keys(record.config.Volumes ?? {}), volumes: this.#volumes, signal: options.signal,
         mountsOf: ref => readContainerMounts(path.join(this.#dir, this.get(ref).id)), withRoot: work => this.#withLayer(id, work),
@@ -220,7 +185,7 @@ export class ContainerStore {
   }
 
   #mustBeFree(name: string): void {
-    const holder = this.#ids().map(id => this.#read(id)).find(record => record?.name === name && record.driver === this.#root.driverName)
+    const holder = this.#records.ids().map(id => this.#records.readable(id)).find(record => record?.name === name && record.driver === this.#root.driverName)
     if (holder === undefined) return
     throw new StorageError('ALREADY_EXISTS', `Conflict. The container name "/${name}" is already in use by container "${holder.id}"`,
       { op: 'create', key: name, hint: 'remove or rename that container to be able to reuse that name' })
@@ -246,7 +211,7 @@ export class ContainerStore {
     await this.#rw.remove(id, {
       ...rest, record: dir, parentIsKept: async () => imageId !== undefined && await this.#imageIsThere(imageId),
     })
-    this.#known.delete(id)
+    this.#records.forget(id)
   }
 
   /** An operation of its own around it: a kill behind the container's end must not leave volumes that nobody will ever ask for. */
@@ -437,8 +402,4 @@ function instant(record: ContainerRecord): string {
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
-}
-
-function volumesOf(points: Readonly<Record<string, MountPointRecord>>): string[] {
-  return Object.values(points).flatMap(({ Type, Name }) => Type === 'volume' && Name !== '' ? [Name] : [])
 }

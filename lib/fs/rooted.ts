@@ -88,10 +88,12 @@ export function resolvingPlace(root: string): Place {
         at = next
         continue
       }
-      const target = fs.readlinkSync(path, { encoding: 'buffer' })
       if (++links > maxLinks) {
         throw new StorageError('INVALID_ARCHIVE', `resolving ${name.toString()}: too many symbolic links`, { errno: 'ELOOP', path: name.toString() })
       }
+      const target = readLink(path)
+      // Exchanged since we looked: look again, as often as links may be followed.
+      if (target === undefined) { todo.unshift(part); continue }
       if (target[0] === slash) at = empty
       todo.unshift(...split(target))
     }
@@ -113,6 +115,16 @@ function lstat(path: TreePath): fs.Stats | undefined {
     return fs.lstatSync(path, { throwIfNoEntry: false })
   } catch (error) {
     if (isErrno(error, 'ENOTDIR')) return undefined
+    throw error
+  }
+}
+
+/** Undefined when it is no link any more. */
+function readLink(path: TreePath): Buffer | undefined {
+  try {
+    return fs.readlinkSync(path, { encoding: 'buffer' })
+  } catch (error) {
+    if (isErrno(error, 'EINVAL', 'ENOENT', 'ENOTDIR')) return undefined
     throw error
   }
 }

@@ -126,11 +126,15 @@ export class ImageContext {
 
   /** Take away an image that an operation left without a name, unless something has come to need it. */
   async undoImage(id: string, spareUsed: boolean): Promise<void> {
-    await this.layers.locked(async () => {
-      if (!isDigest(id) || !this.db.has(id) || this.repositories.read().of(id).length > 0 || this.db.children(id).length > 0) return
-      if (spareUsed && (await this.usersOf(id)).length > 0) return
+    const top = await this.layers.locked(async () => {
+      if (!isDigest(id) || !this.db.has(id) || this.repositories.read().of(id).length > 0 || this.db.children(id).length > 0) return undefined
+      if (spareUsed && (await this.usersOf(id)).length > 0) return undefined
+      const bytes = this.db.readUnchecked(id)
       await this.db.delete(id)
+      return bytes === undefined ? undefined : chainIdsOf(decodeConfig(bytes).diffIds).at(-1)
     })
+    // It may have kept layers that the operation only found, from whoever removed their own image meanwhile.
+    if (top !== undefined) await this.layers.release(top)
   }
 
   /** Note the moment of the last naming, as dockerd does. The caller holds the lock. */

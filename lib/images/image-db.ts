@@ -117,7 +117,12 @@ export class ImageDb {
   /** The metadata first, then the config: a crash between them leaves an image, not an orphan. */
   async delete(id: Digest): Promise<void> {
     for (const child of this.children(id)) this.deleteMetadata(child, 'parent')
-    await removeTree(path.join(this.#metadata, hexOf(id)))
+    const metadata = path.join(this.#metadata, hexOf(id))
+    if (fs.existsSync(metadata)) {
+      await removeTree(metadata)
+      // btrfs keeps no order between two folders: a power cut could leave metadata of no image.
+      if (this.#sync) await syncDirectory(this.#metadata)
+    }
     fs.rmSync(this.#file(id), { force: true })
     if (this.#sync) await syncDirectory(this.#content)
   }

@@ -250,6 +250,12 @@ export class RwLayers {
     return target !== undefined && isMountpoint(target) ? target : undefined
   }
 
+  /** Unmount it whoever holds it: of a container that will never be. Nothing is fine. */
+  async forget(name: string): Promise<void> {
+    const files = this.find(name)
+    if (files !== undefined) await this.#counts.clear(files.mountId, () => this.#takeDown(files))
+  }
+
   #takeDown(files: RwFiles): void {
     const target = this.#placeOf(files)
     if (target === undefined || !fs.existsSync(target)) return

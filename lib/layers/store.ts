@@ -113,7 +113,9 @@ export class DiskLayerStore implements LayerStore {
     for (const target of record.paths) await attempt(() => removeTree(target))
     // First what refers to layers: then they are free to go. After a success there is nothing to undo.
     if (known === undefined) for (const { kind, value } of record.undo) await attempt(async () => await this.#undo.get(kind)?.(value))
-    for (const { name, record: file } of record.containers) if (!fs.existsSync(file)) forgetRw(this.root, name)
+    const gone = record.containers.filter(({ record: file }) => !fs.existsSync(file))
+    // What could not be undone may need the entry when it is tried again.
+    if (failures.length === 0) for (const { name } of gone) forgetRw(this.root, name)
     let used: Set<LayerId> | undefined
     for (const id of record.layers) {
       if (known?.kept.has(id) === true) continue
@@ -121,7 +123,8 @@ export class DiskLayerStore implements LayerStore {
       await attempt(() => this.driver.remove(id))
     }
     if (failures.length > 0) throw failures[0]
-    const left = [...record.published, ...record.freed].filter(id => known?.spared.has(id) !== true && fs.existsSync(layerDb.layer(this.root, id)))
+    // As long as a container's half-made entry was there, it kept its parent from whoever removed the image meanwhile: nobody else will release that.
+    const left = [...record.published, ...record.freed, ...gone.length === 0 ? [] : record.holds].filter(id => known?.spared.has(id) !== true && fs.existsSync(layerDb.layer(this.root, id)))
     if (left.length === 0) return
     const referred = await this.#lock.run(() => referredLayers(this.root, this.#references))
     for (const chainId of left.reverse()) if (!referred.has(chainId)) await this.#release(chainId, record.name)

@@ -158,15 +158,21 @@ export function closeNative(fd: number): void {
   c.close([fd])
 }
 
+// A rename or a mount anywhere on the machine makes the kernel give up on a `..` with EAGAIN (openat2(2)): the caller is to try again. Seen a few times
+// an hour where tests mount and rename on two processors.
+const openat2Tries = 1000
+
 /** openat2(2). Returns a descriptor; close it with closeNative. @throws with the kernel's errno (ELOOP, EXDEV, ENOENT, ENOSYS, …) */
 export function openat2(dirfd: number, path: string | Buffer, flags: number, resolve: number, mode = 0): number {
   how.writeBigUInt64LE(BigInt((flags | O_CLOEXEC) >>> 0), 0)
   how.writeBigUInt64LE(BigInt(mode), 8)
   how.writeBigUInt64LE(BigInt(resolve), 16)
   const bytes = typeof path === 'string' ? Buffer.from(path) : path
-  const result = c.syscall4([SYS_openat2, dirfd, cPath(bytes), how, 24], path, [errno.ENOSYS])
-  if (result === -errno.ENOSYS) throw sysError('openat2', errno.ENOSYS, path)
-  return result
+  for (let tries = openat2Tries; ; tries--) {
+    const result = c.syscall4([SYS_openat2, dirfd, cPath(bytes), how, 24], path, [errno.ENOSYS, errno.EWOULDBLOCK])
+    if (result >= 0) return result
+    if (result === -errno.ENOSYS || tries === 0) throw sysError('openat2', -result, path)
+  }
 }
 
 /** Remove a name that is nearly always there: one call, where rm with `force` looks twice before. A name that is not there costs an exception, 15 µs. */

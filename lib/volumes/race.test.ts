@@ -77,7 +77,7 @@ test('a subpath that is exchanged for a link is filled and pinned inside the vol
       }
     } catch (error) {
       assert.ok(StorageError.is(error), String(error))
-      assert.match(error.code, /FAILED_PRECONDITION|NOT_FOUND/)
+      assert.match(error.code, /FAILED_PRECONDITION|NOT_FOUND/, String(error))
       refused++
     }
     assertSame()

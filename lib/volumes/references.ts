@@ -94,6 +94,11 @@ export class VolumeReferences {
     return new Map([...by].map(([volume, references]) => [volume, references.size]))
   }
 
+  /** References of this name, whether their process lives or not. */
+  called(reference: string): ReferenceFile[] {
+    return list(this.#dir).flatMap(folder => this.#files(path.join(this.#dir, folder))).filter(file => file.reference === reference)
+  }
+
   /** References whose process or boot is gone; each is for the caller to settle. */
   *dead(): Generator<ReferenceFile> {
     for (const folder of list(this.#dir)) for (const file of this.#files(path.join(this.#dir, folder))) if (!isValid(file)) yield file

@@ -21,9 +21,11 @@ import type { Produce } from './fill.ts'
 import { LocalVolumeDriver } from './local-driver.ts'
 import { VolumeDatabase } from './metadata.ts'
 import { anonymousLabel, randomVolumeName } from './name.ts'
+import { OwedHolds } from './owed-holds.ts'
 import { fileKey, volumePaths } from './paths.ts'
 import { pruneVolumes } from './prune.ts'
 import { VolumeReferences } from './references.ts'
+import type { ReferenceFile } from './references.ts'
 import { pin, recoverPins, unpinSubpath } from './subpath.ts'
 import { inspectOf, mustAgree, nullIfEmpty, volumeOf } from './volume.ts'
 import type { CreateVolumeOptions, MountedVolume, PruneVolumesOptions, ReferenceSource, RestoreVolumeOptions, Volume, VolumeInspect } from './volume.ts'
@@ -37,6 +39,7 @@ export class VolumeStore {
   readonly #database: VolumeDatabase
   readonly #references: VolumeReferences
   readonly #sources: ReferenceSource[] = []
+  readonly #owed = new OwedHolds()
 
   /** `drivers` are beside the local one, or in its place. */
   constructor(root: DataRoot, drivers: readonly VolumeDriver[] = []) {
@@ -224,6 +227,7 @@ export class VolumeStore {
   }
 
   async #removeLocked(name: string, driver: VolumeDriver): Promise<void> {
+    await this.#owed.payBack(name, driver)
     const holders = this.references(name)
     if (holders.length > 0) {
       throw new StorageError('IN_USE', `remove ${name}: volume is in use - [${holders.join(', ')}]`,
@@ -239,11 +243,7 @@ export class VolumeStore {
     this.#references.clear(name)
   }
 
-  /**
-   * Remove volumes that nobody refers to or has mounted: anonymous ones, with `all` also named ones; of the local driver, and without options,
-   * as Docker does.
-   * @throws LOCKED `a prune operation is already running`
-   */
+  /** Remove volumes that nobody refers to or has mounted: anonymous ones, with `all` also named ones. @throws LOCKED `a prune operation is already running` */
   async prune(options: PruneVolumesOptions = {}): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }> {
     if (this.#root.readOnly) throw readOnlyError(this.#root, 'prune volumes')
     const matches = pruneMatcher({ ...options.filters, ...(options.all === true ? { all: ['true'] } : {}) })
@@ -316,7 +316,7 @@ export class VolumeStore {
         if (!options.subpath) return await fillVolume(data, produce, { sync, inUse })
         return await fillSubpath(data, options.subpath, produce, { sync })
       } finally {
-        await driver.unmount(name)
+        await this.#owed.giveBack(name, driver)
       }
     })
   }
@@ -404,6 +404,20 @@ export class VolumeStore {
 
   // ---- after a crash ---------------------------------------------------------------------------------------------------------
 
+  /** Nobody of this name will come to be: give back what it referred to, and remove what was made for it alone. Nothing is fine. */
+  async forgetUser(reference: string): Promise<void> {
+    for (const file of this.#references.called(reference)) await this.#takeBack(file)
+  }
+
+  async #takeBack({ volume, reference, madeVolume }: ReferenceFile): Promise<void> {
+    await this.#locked('recover', volume, async () => {
+      this.#references.remove(volume, reference)
+      await this.#owed.payBack(volume, this.#findDriver(volume)?.driver)
+      const found = madeVolume === true ? this.#findDriver(volume) : undefined
+      if (found !== undefined && found.driver.mountCount(volume) === 0 && this.references(volume).length === 0) await this.#removeLocked(volume, found.driver)
+    })
+  }
+
   /** A lock file that nobody holds says which volume a killed process was at: what it half made there goes. */
   async #clearInterrupted(): Promise<void> {
     for (const key of fs.readdirSync(volumePaths.locks(this.#root))) {
@@ -428,12 +442,6 @@ export class VolumeStore {
     for (const { name, mountpoint } of this.#drivers.get('local')?.list() ?? []) if (hasUnfinishedFill(mountpoint)) await this.#finishAbandoned(name, mountpoint)
     recoverPins(this.#root)
     await this.#clearInterrupted()
-    for (const { volume, reference, madeVolume } of this.#references.dead()) {
-      await this.#locked('recover', volume, async () => {
-        this.#references.remove(volume, reference)
-        const found = madeVolume === true ? this.#findDriver(volume) : undefined
-        if (found !== undefined && found.driver.mountCount(volume) === 0 && this.references(volume).length === 0) await this.#removeLocked(volume, found.driver)
-      })
-    }
+    for (const file of this.#references.dead()) await this.#takeBack(file)
   }
 }

@@ -21,7 +21,8 @@ export function subpathOf(base: string, subpath: string): string {
   const realBase = fs.realpathSync(base)
   let real: string
   try {
-    real = fs.realpathSync(path.join(realBase, subpath))
+    // The C library's: Node's own gives up when a link is exchanged between two of its calls.
+    real = fs.realpathSync.native(path.join(realBase, subpath))
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
     throw new StorageError('NOT_FOUND', `cannot access path ${info.path}: no such file or directory`, { ...info, hint: 'make it in the volume first' })
