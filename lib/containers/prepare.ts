@@ -86,7 +86,7 @@ function makeSource(point: MountPointRecord): void {
 /** What shall spread from or to the host must lie on a mount that spreads; else it would silently not. Source: moby daemon/oci_linux.go, ensureShared. */
 function mustSpread({ Source: source, Propagation: propagation = '' }: MountPointRecord): void {
   if (!/^r?(shared|slave)$/.test(propagation)) return
-  const real = fs.realpathSync(source)
+  const real = fs.realpathSync.native(source)
   // The longest mount point above it; of several on one place the last.
   const mount = mountTable().filter(({ target }) => target === '/' || real === target || real.startsWith(`${target}/`)).reduce((best, next) => next.target.length >= best.target.length ? next : best)
   const spreads = (kind: string): boolean => mount.propagation.some(field => field.startsWith(kind))

@@ -34,7 +34,7 @@ export function removeTreeSync(root: string | Buffer, checkAborted: () => void =
 function remove(root: Buffer, noMounts: () => boolean, checkAborted: () => void): void {
   const stat = fs.lstatSync(root, { bigint: true, throwIfNoEntry: false })
   if (stat === undefined) return
-  if (!stat.isDirectory()) { unlink(root); return }
+  if (!stat.isDirectory() && unlink(root)) return
   removeDirectory(root, { root, device: stat.dev, noMounts: noMounts(), checkAborted })
 }
 
@@ -46,7 +46,7 @@ function refuseMounts(root: Buffer): boolean {
   if (isJailed()) return false
   let below: string
   try {
-    below = `${fs.realpathSync(root)}/`
+    below = `${fs.realpathSync.native(root)}/`
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return true // somebody else has just removed it
     throw error
@@ -67,7 +67,7 @@ function removeDirectory(dir: Buffer, removal: Removal): void {
   removal.checkAborted()
   for (const entry of list(dir)) {
     const path = joinPath(dir, entry.name)
-    if (!entry.isDirectory()) { unlink(path); continue }
+    if (!entry.isDirectory() && unlink(path)) continue
     const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
     if (stat === undefined) continue
     if (stat.dev !== removal.device) {
@@ -104,12 +104,16 @@ function list(dir: Buffer): Dirent[] {
   }
 }
 
-function unlink(path: Buffer): void {
+/** False when it is a directory by now. */
+function unlink(path: Buffer): boolean {
   try {
     fs.unlinkSync(path)
+    return true
   } catch (error) {
     if (isErrno(error, 'EBUSY')) throw mounted(path)
+    if (isErrno(error, 'EISDIR')) return false
     if (!isErrno(error, 'ENOENT')) throw error
+    return true
   }
 }
 

@@ -139,7 +139,7 @@ export function bindIdmapped(source: string, target: string, lines: MapLines, re
  * mount may go as soon as an overlay has been made of what lies in it, which keeps clones of its own.
  */
 export function throughIdmapped<T>(dirs: readonly string[], lines: MapLines, work: (moved: readonly string[]) => T): T {
-  const real = dirs.map(dir => fs.realpathSync(dir))
+  const real = dirs.map(dir => fs.realpathSync.native(dir))
   const parts = real.map(dir => dir.split('/'))
   let shared = 0
   while (parts.every(part => part[shared] !== undefined && part[shared] === parts[0]?.[shared])) shared++

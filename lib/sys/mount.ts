@@ -338,7 +338,7 @@ export function isMountpoint(path: string): boolean {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false
     throw error
   }
-  const real = fs.realpathSync(path)
+  const real = fs.realpathSync.native(path)
   return mountTable().some(m => m.target === real)
 }
 

@@ -14,6 +14,7 @@ import { openat2Place, openat2Works } from '../fs/openat2-place.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { childPath, resolvingPlace } from '../fs/rooted.ts'
 import { syncFileSystem } from '../sys/files.ts'
+import { tryLock } from '../sys/lock.ts'
 import { isMountpoint } from '../sys/mount.ts'
 import { nativeReason } from '../sys/native.ts'
 import { openSubpath, subpathOf } from './subpath.ts'
@@ -139,5 +140,16 @@ function moveIn(data: string): void {
     fs.utimesSync(root, atime, mtime)
   } finally {
     place?.close()
+  }
+}
+
+/** Finish what a killed process left, unless somebody is at it: `lockFile` is the volume's. */
+export async function finishAbandonedFill(lockFile: string, mountpoint: string): Promise<void> {
+  const free = tryLock(lockFile)
+  if (free === undefined) return
+  try {
+    await finishFill(mountpoint)
+  } finally {
+    free.releaseAndUnlink()
   }
 }

@@ -152,12 +152,12 @@ export class LocalVolumeDriver implements VolumeDriver {
     const data = this.#data(name)
     let real: string
     try {
-      real = fs.realpathSync(data)
+      real = fs.realpathSync.native(data)
     } catch (error) {
       if (isErrno(error, 'ENOENT')) return
       throw error
     }
-    if (real !== path.join(fs.realpathSync(volumePaths.dir(this.#root)), name, '_data')) {
+    if (real !== path.join(fs.realpathSync.native(volumePaths.dir(this.#root)), name, '_data')) {
       throw new StorageError('FAILED_PRECONDITION', `unable to remove a directory outside of the local volume root ${volumePaths.dir(this.#root)}: ${real}`,
         { op: 'remove', key: name, path: real })
     }

@@ -16,7 +16,7 @@ import { writeVolume } from './backup.ts'
 import type { DriverVolume, HoldOptions, VolumeDriver } from './driver.ts'
 import { listMatcher, pruneMatcher } from './filters.ts'
 import type { VolumeFilters } from './filters.ts'
-import { copyOf, fillSubpath, fillVolume, finishFill, hasUnfinishedFill, restoredFrom } from './fill.ts'
+import { copyOf, fillSubpath, fillVolume, finishAbandonedFill, finishFill, hasUnfinishedFill, restoredFrom } from './fill.ts'
 import type { Produce } from './fill.ts'
 import { LocalVolumeDriver } from './local-driver.ts'
 import { VolumeDatabase } from './metadata.ts'
@@ -219,6 +219,7 @@ export class VolumeStore {
     await this.#locked('remove', name, async () => {
       const found = this.#findDriver(name)
       if (found === undefined) {
+        await this.#clearHalfMade(fileKey(name))
         if (options.force === true) return
         throw new StorageError('NOT_FOUND', `get ${name}: no such volume`, { op: 'remove', key: name })
       }
@@ -378,17 +379,6 @@ export class VolumeStore {
     return this.#driverOf(name).mountCount(name)
   }
 
-  /** Unless somebody is at it. */
-  async #finishAbandoned(name: string, mountpoint: string): Promise<void> {
-    const free = tryLock(path.join(volumePaths.locks(this.#root), fileKey(name)))
-    if (free === undefined) return
-    try {
-      await finishFill(mountpoint)
-    } finally {
-      free.releaseAndUnlink()
-    }
-  }
-
   /**
    * Bind a path inside the volume, which must be mounted, to a mount point of our own, safe from exchanges (subpath.ts). Returns where. It stands
    * for this process, or, `keptFor` somebody, until `unpin`.
@@ -413,9 +403,18 @@ export class VolumeStore {
     await this.#locked('recover', volume, async () => {
       this.#references.remove(volume, reference)
       await this.#owed.payBack(volume, this.#findDriver(volume)?.driver)
+      // The lock's file goes with this, and with it the sign that somebody was killed at it.
+      if (this.#findDriver(volume) === undefined) await this.#clearHalfMade(fileKey(volume))
       const found = madeVolume === true ? this.#findDriver(volume) : undefined
       if (found !== undefined && found.driver.mountCount(volume) === 0 && this.references(volume).length === 0) await this.#removeLocked(volume, found.driver)
     })
+  }
+
+  /** Of the volume with this key, whose lock is held: what there is without the volume. */
+  async #clearHalfMade(key: string): Promise<void> {
+    await this.#database.delete(...[...this.#database.all().keys()].filter(name => fileKey(name) === key && this.#findDriver(name) === undefined))
+    for (const driver of this.#drivers.values()) await driver.clear?.(key)
+    this.#references.tidy(key)
   }
 
   /** A lock file that nobody holds says which volume a killed process was at: what it half made there goes. */
@@ -426,10 +425,7 @@ export class VolumeStore {
       const held = tryLock(path.join(volumePaths.locks(this.#root), key))
       if (held === undefined) continue
       try {
-        const named = [...this.#database.all().keys()].filter(name => fileKey(name) === key && this.#findDriver(name) === undefined)
-        await this.#database.delete(...named)
-        for (const driver of this.#drivers.values()) await driver.clear?.(key)
-        this.#references.tidy(key)
+        await this.#clearHalfMade(key)
       } finally {
         held.releaseAndUnlink()
       }
@@ -439,7 +435,7 @@ export class VolumeStore {
   /** Undo what crashed processes left: mounts without users, half-removed volumes, anonymous volumes of containers that never came to be. */
   async recover(): Promise<void> {
     for (const driver of this.#drivers.values()) await driver.recover?.()
-    for (const { name, mountpoint } of this.#drivers.get('local')?.list() ?? []) if (hasUnfinishedFill(mountpoint)) await this.#finishAbandoned(name, mountpoint)
+    for (const { name, mountpoint } of this.#drivers.get('local')?.list() ?? []) if (hasUnfinishedFill(mountpoint)) await finishAbandonedFill(path.join(volumePaths.locks(this.#root), fileKey(name)), mountpoint)
     recoverPins(this.#root)
     await this.#clearInterrupted()
     for (const file of this.#references.dead()) await this.#takeBack(file)

@@ -18,7 +18,7 @@ const O_PATH = 0o10000000
 export function subpathOf(base: string, subpath: string): string {
   const info = { op: 'mount', path: path.join(base, subpath) }
   if (!isLocalPath(subpath)) throw new StorageError('INVALID_ARGUMENT', 'subpath must be a relative path within the volume', info)
-  const realBase = fs.realpathSync(base)
+  const realBase = fs.realpathSync.native(base)
   let real: string
   try {
     // The C library's: Node's own gives up when a link is exchanged between two of its calls.
@@ -34,7 +34,7 @@ export function subpathOf(base: string, subpath: string): string {
 
 /** A path to the subpath that nobody can redirect, until `close`. @throws NOT_FOUND, FAILED_PRECONDITION for one that leads out */
 export function openSubpath(base: string, subpath: string): { readonly path: string; readonly isDirectory: boolean; close(): void } {
-  const realBase = fs.realpathSync(base)
+  const realBase = fs.realpathSync.native(base)
   const relative = path.relative(realBase, subpathOf(base, subpath))
   const dirfd = fs.openSync(realBase, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
   try {
