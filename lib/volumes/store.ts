@@ -7,6 +7,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { errnoOf, StorageError, told } from '../errors.ts'
+import { syncDirectorySync } from '../fs/atomic.ts'
 import { treeUsage } from '../fs/usage.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
@@ -186,8 +187,10 @@ export class VolumeStore {
       const driver = this.#driver(options.driver ?? 'local')
       if (reference !== undefined) this.#references.add(name, reference, { transient, madeVolume: labels?.[anonymousLabel] !== undefined })
       try {
-        // First what it is called, then that it exists: a volume without its labels would be another volume.
         driver.check(name, options.options ?? {})
+        // The lock's file tells whoever comes after a power cut, too, where to look.
+        if (this.#root.durability !== 'none') syncDirectorySync(volumePaths.locks(this.#root))
+        // First what it is called, then that it exists: a volume without its labels would be another volume.
         await this.#database.set({ Name: name, Driver: driver.name, Labels: nullIfEmpty(labels), Options: nullIfEmpty(options.options) })
         try {
           await driver.create(name, options.options ?? {})
