@@ -67,9 +67,11 @@ for (const [what, swaps] of Object.entries(attacks)) {
       }
       assertSame()
       try {
-        await removeTree(to, { changing: true })
+        // Only root's removal is jailed, and so safe from swaps.
+        if (needsRoot === false) await removeTree(to, { changing: true })
+        else fs.renameSync(to, path.join(t.dir, `done${i}`))
       } catch (error) {
-        assert.ok(StorageError.is(error) || isErrno(error, 'ENOTEMPTY', 'ENOTDIR', 'EEXIST', 'ELOOP'), String(error))
+        assert.ok(StorageError.is(error) || isErrno(error, 'ENOENT', 'ENOTEMPTY', 'ENOTDIR', 'EEXIST', 'ELOOP'), String(error))
       }
       assertSame()
     }
