@@ -4,6 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno, StorageError } from './errors.ts'
+import { namesIn } from './fs/names-in.ts'
 import { treeUsage } from './fs/usage.ts'
 import { isLayerId } from './ids.ts'
 import type { ChainId, Digest, LayerId } from './ids.ts'
@@ -223,12 +224,12 @@ class Count {
   async #files(cache: BuildCache): Promise<Record<'logs' | 'tarSplit' | 'buildCache' | 'otherDrivers' | 'temporary', { count: number; sizeBytes: Bytes }>> {
     const { path: root, driverName } = this.#root
     const containers = path.join(root, 'containers')
-    const logs = namesIn(containers).flatMap(id => logsIn(path.join(containers, id)))
-    const tarSplits = namesIn(layerDb.layers(this.#root)).flatMap(name => allocated(path.join(layerDb.layers(this.#root), name, tarSplitName)) ?? [])
-    const others = namesIn(path.join(root, 'image')).filter(name => name !== driverName && isLayerId(name)).flatMap(name => [path.join(root, name), path.join(path.dirname(imageDir(this.#root)), name)])
-    const temporary = [path.join(root, 'tmp'), layerDb.tmp(this.#root), ownState.tmp(this.#root)].flatMap(dir => namesIn(dir).map(name => path.join(dir, name)))
+    const logs = namesIn(containers, 'ENOTDIR').flatMap(id => logsIn(path.join(containers, id)))
+    const tarSplits = namesIn(layerDb.layers(this.#root), 'ENOTDIR').flatMap(name => allocated(path.join(layerDb.layers(this.#root), name, tarSplitName)) ?? [])
+    const others = namesIn(path.join(root, 'image'), 'ENOTDIR').filter(name => name !== driverName && isLayerId(name)).flatMap(name => [path.join(root, name), path.join(path.dirname(imageDir(this.#root)), name)])
+    const temporary = [path.join(root, 'tmp'), layerDb.tmp(this.#root), ownState.tmp(this.#root)].flatMap(dir => namesIn(dir, 'ENOTDIR').map(name => path.join(dir, name)))
     const trees = async (dirs: readonly string[]): Promise<Bytes> => added(await Promise.all(dirs.map(dir => this.#treeBytes(dir))))
-    const cacheFiles = namesIn(buildCacheDir(this.#root)).filter(name => name.endsWith('.db')).map(name => path.join(buildCacheDir(this.#root), name))
+    const cacheFiles = namesIn(buildCacheDir(this.#root), 'ENOTDIR').filter(name => name.endsWith('.db')).map(name => path.join(buildCacheDir(this.#root), name))
     return {
       logs: { count: logs.length, sizeBytes: sum(logs.map(file => allocated(file) ?? 0)) },
       tarSplit: { count: tarSplits.length, sizeBytes: sum(tarSplits) },
@@ -276,15 +277,6 @@ function added(sizes: readonly Bytes[]): Bytes {
 
 function total(items: readonly { readonly sizeBytes: Bytes }[]): Bytes {
   return added(items.map(({ sizeBytes }) => sizeBytes))
-}
-
-function namesIn(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
-    throw error
-  }
 }
 
 /** Those of json-file, rotated ones among them, and of the `local` log driver. */

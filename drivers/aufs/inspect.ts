@@ -3,8 +3,8 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { HomeFacts, HomeProblem } from '../../lib/driver.ts'
-import { isErrno } from '../../lib/errors.ts'
 import { atomicWriteSync } from '../../lib/fs/atomic.ts'
+import { namesIn } from '../../lib/fs/names-in.ts'
 import { removeTree } from '../../lib/fs/remove-tree.ts'
 import type { LayerId } from '../../lib/ids.ts'
 import { draftSuffix, removingSuffix } from './layout.ts'
@@ -13,10 +13,10 @@ import type { Layout } from './layout.ts'
 const ownNames = new Set(['diff', 'layers', 'mnt', 'layerstack'])
 
 export function* inspectHome(layout: Layout, facts: HomeFacts): Generator<HomeProblem> {
-  for (const name of names(layout.home)) if (!ownNames.has(name)) yield { kind: 'stray', subject: name, path: path.join(layout.home, name), reason: 'neither dockerd nor layerstack has a place for it' }
+  for (const name of namesIn(layout.home)) if (!ownNames.has(name)) yield { kind: 'stray', subject: name, path: path.join(layout.home, name), reason: 'neither dockerd nor layerstack has a place for it' }
   for (const [id, parent] of facts.parents) if (!facts.busy(id)) yield* layer(layout, facts, id, parent)
   for (const folder of ['diff', 'mnt', 'layers', 'layerstack/committed'] as const) {
-    for (const name of names(path.join(layout.home, folder))) {
+    for (const name of namesIn(path.join(layout.home, folder))) {
       const id = name.replace(new RegExp(`(${removingSuffix}|\\${draftSuffix})$`), '') as LayerId
       const target = path.join(layout.home, folder, name)
       const isWhole = id === name && (facts.parents.has(id) || fs.existsSync(layout.layers(id)))
@@ -57,13 +57,4 @@ function ancestors(facts: HomeFacts, parent: LayerId | undefined | null): LayerI
     found.push(next)
   }
   return found
-}
-
-function names(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir).sort()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
 }

@@ -6,20 +6,19 @@ import path from 'node:path'
 import type { HomeFacts, HomeProblem } from '../../lib/driver.ts'
 import { isErrno, StorageError } from '../../lib/errors.ts'
 import { atomicWriteSync } from '../../lib/fs/atomic.ts'
+import { namesIn } from '../../lib/fs/names-in.ts'
 import { isLayerId } from '../../lib/ids.ts'
 import type { LayerId } from '../../lib/ids.ts'
 import { finishRemoval } from './layers.ts'
-import { linkFolder, newLinkName } from './layout.ts'
+import { linkFolder, linkPattern, newLinkName, targetPattern } from './layout.ts'
 import type { Layout } from './layout.ts'
 
-const linkPattern = /^[A-Z2-7]{26}$/
-const targetPattern = /^\.\.\/([^/]+)\/diff$/
 /** dockerd's own beside the layers: its device node for quota, and where containers/storage stages. */
 const ownNames = new Set([linkFolder, 'backingFsBlockDev', 'staging'])
 
 export function* inspectHome(layout: Layout, facts: HomeFacts): Generator<HomeProblem> {
   const home = new Home(layout, facts)
-  for (const name of names(layout.home)) {
+  for (const name of namesIn(layout.home)) {
     if (ownNames.has(name)) continue
     const hidden = /^\.(new|gone)-(.+)$/.exec(name)
     if (hidden !== null) yield* halfDone(layout, facts, name, hidden[1] as 'new' | 'gone', hidden[2] as LayerId)
@@ -49,7 +48,7 @@ class Home {
   constructor(layout: Layout, facts: HomeFacts) {
     this.#layout = layout
     this.#facts = facts
-    for (const name of names(path.join(layout.home, linkFolder))) this.#targets.set(name, targetOf(layout, name))
+    for (const name of namesIn(path.join(layout.home, linkFolder))) this.#targets.set(name, targetOf(layout, name))
   }
 
   * layer(id: LayerId, parent: LayerId | undefined | null): Generator<HomeProblem> {
@@ -96,7 +95,7 @@ class Home {
   /** Links of a layer are many after dockerd adopted its directory; the lowest name makes the choice repeatable. */
   #nameLink(id: LayerId, file: string): void {
     if (linkPattern.test(read(file) ?? '')) return
-    const known = names(path.join(this.#layout.home, linkFolder)).filter(name => linkPattern.test(name) && targetOf(this.#layout, name) === id)
+    const known = namesIn(path.join(this.#layout.home, linkFolder)).filter(name => linkPattern.test(name) && targetOf(this.#layout, name) === id)
     // One that a layer above names is the one that was in the file.
     const used = new Set([...this.#facts.parents.keys()].flatMap(other => partsOf(read(path.join(this.#layout.dir(other), 'lower')) ?? '')))
     const name = known.find(candidate => used.has(candidate)) ?? known[0] ?? newLinkName()
@@ -201,15 +200,6 @@ function targetOf(layout: Layout, name: string): string | undefined {
     return targetPattern.exec(fs.readlinkSync(layout.link(name)))?.[1]
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'EINVAL')) return undefined
-    throw error
-  }
-}
-
-function names(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir).sort()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
     throw error
   }
 }

@@ -11,7 +11,7 @@ import type { LayerId } from '../../lib/ids.ts'
 import { RENAME_NOREPLACE, rename2, unlinkIfThere } from '../../lib/sys/files.ts'
 import { isMountpoint } from '../../lib/sys/mount.ts'
 import { assignProject, limitProject, projectOf } from '../../lib/sys/quota.ts'
-import { goneName, linkFolder, newLinkName, readLink, readLowers, stagingName } from './layout.ts'
+import { goneName, linkFolder, linkPattern, newLinkName, readLink, readLowers, stagingName } from './layout.ts'
 import type { Layout } from './layout.ts'
 
 const fdatasync = promisify(fs.fdatasync)
@@ -150,7 +150,7 @@ export async function finishRemoval(layout: Layout, dir: string): Promise<void> 
     link = ''
   }
   // The name comes from a file: nothing but a name of our form may lead to an unlink.
-  if (/^[A-Z2-7]{26}$/.test(link)) unlinkIfThere(layout.link(link))
+  if (linkPattern.test(link)) unlinkIfThere(layout.link(link))
   const project = layout.limits ? projectOf(dir) : 0
   if (!removeUnwritten(dir)) await removeTree(dir)
   if (project !== 0) limitProject(layout.home, project, 0)

@@ -61,7 +61,7 @@ export function newLinkName(): string {
   return name
 }
 
-const linkPattern = /^[A-Z2-7]{26}$/
+export const linkPattern = /^[A-Z2-7]{26}$/
 
 // Read as UTF-8, though all is ASCII: Node reads such a file in one call, 6 µs instead of 12 (v20.20).
 
@@ -99,7 +99,8 @@ export function readLowers(layout: Layout, id: LayerId): string[] {
   })
 }
 
-const targetPattern = /^\.\.\/([^/]+)\/diff$/
+/** What a short link leads to: `../<id>/diff`. */
+export const targetPattern = /^\.\.\/([^/]+)\/diff$/
 
 /** The layer that a short link names. @throws CORRUPT when the link is missing or points elsewhere */
 export function layerOfLink(layout: Layout, name: string, of: LayerId): LayerId {

@@ -5,6 +5,7 @@ import path from 'node:path'
 import type { HomeFacts, HomeProblem } from '../../lib/driver.ts'
 import { isErrno } from '../../lib/errors.ts'
 import { atomicWriteSync } from '../../lib/fs/atomic.ts'
+import { namesIn } from '../../lib/fs/names-in.ts'
 import { removeTree } from '../../lib/fs/remove-tree.ts'
 import type { LayerId } from '../../lib/ids.ts'
 
@@ -12,11 +13,11 @@ import type { LayerId } from '../../lib/ids.ts'
 const ownNames = new Set(['dir', 'layerstack', 'backingFsBlockDev'])
 
 export function* inspectHome(home: string, facts: HomeFacts): Generator<HomeProblem> {
-  for (const name of names(home)) if (!ownNames.has(name)) yield { kind: 'stray', subject: name, path: path.join(home, name), reason: 'neither dockerd nor layerstack has a place for it' }
+  for (const name of namesIn(home)) if (!ownNames.has(name)) yield { kind: 'stray', subject: name, path: path.join(home, name), reason: 'neither dockerd nor layerstack has a place for it' }
   for (const [folder, kind, reason] of [
     ['new', 'half-made', 'a layer that was being made when its process ended'], ['gone', 'half-removed', 'a layer whose removal was interrupted'],
   ] as const) {
-    for (const name of names(path.join(home, 'layerstack', folder))) {
+    for (const name of namesIn(path.join(home, 'layerstack', folder))) {
       if (facts.busy(name as LayerId)) continue
       const dir = path.join(home, 'layerstack', folder, name)
       yield { kind, subject: name, path: dir, reason, repair: 'remove it', mend: () => removeTree(dir) }
@@ -26,7 +27,7 @@ export function* inspectHome(home: string, facts: HomeFacts): Generator<HomeProb
 }
 
 function* notes(home: string, facts: HomeFacts): Generator<HomeProblem> {
-  for (const name of names(path.join(home, 'layerstack', 'parents'))) {
+  for (const name of namesIn(path.join(home, 'layerstack', 'parents'))) {
     const id = name as LayerId, file = path.join(home, 'layerstack', 'parents', name)
     if (facts.busy(id)) continue
     if (name.startsWith('.tmp-')) {
@@ -54,15 +55,6 @@ function read(file: string): string | undefined {
     return fs.readFileSync(file, 'utf8')
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined
-    throw error
-  }
-}
-
-function names(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir).sort()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
     throw error
   }
 }

@@ -4,7 +4,8 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Driver, DriverModule } from '../driver.ts'
-import { isErrno, StorageError } from '../errors.ts'
+import { StorageError } from '../errors.ts'
+import { namesIn } from '../fs/names-in.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { ownState } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
@@ -35,7 +36,7 @@ export async function dropLayers(root: DataRoot, driver: Driver | undefined): Pr
 /** Go on with what a killed migration was deleting. What cannot be deleted now is left to the next who opens. */
 export async function finishDrops(rootPath: string, modules: readonly DriverModule[]): Promise<void> {
   const own = path.join(rootPath, 'layerstack')
-  for (const name of namesIn(own)) {
+  for (const name of namesIn(own, 'EACCES')) {
     if (!name.startsWith(prefix) || name.endsWith('.lock')) continue
     const driverName = name.slice(prefix.length)
     const module = modules.find(one => one.name === driverName)
@@ -58,14 +59,5 @@ export async function finishDrops(rootPath: string, modules: readonly DriverModu
     } finally {
       held.releaseAndUnlink()
     }
-  }
-}
-
-function namesIn(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'EACCES')) return []
-    throw error
   }
 }

@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno } from '../errors.ts'
 import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
+import { namesIn } from '../fs/names-in.ts'
 import { isDigest, isLayerId } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { ensureDir, ownState } from '../layers/index.ts'
@@ -59,14 +60,7 @@ function nameFor(dir: string, name: string): string {
 
 /** What lies there; what has no readable note may be anything. */
 export function listSetAside(root: DataRoot): SetAside[] {
-  let names: string[]
-  try {
-    names = fs.readdirSync(placeOf(root)).sort()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
-  return names.map(name => {
+  return namesIn(placeOf(root)).map(name => {
     const dir = path.join(placeOf(root), name)
     return { dir, ...readNote(path.join(dir, noteName)) }
   })

@@ -1,10 +1,10 @@
 // One look at a data root: everything that its catalogues name, read as far as it can be read, so that one damaged record hides no other. Reads only.
 
-import fs from 'node:fs'
 import path from 'node:path'
 import { readContainer } from '../containers/config.ts'
 import type { ContainerRecord } from '../containers/config.ts'
 import { isErrno, StorageError } from '../errors.ts'
+import { namesIn as namesOrNone } from '../fs/names-in.ts'
 import { hexOf, isDigest, isLayerId, sha256 } from '../ids.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
 import { chainIdsOf, decodeConfig } from '../images/config.ts'
@@ -324,12 +324,7 @@ function doubtsOf(found: Pick<View, 'layers' | 'containersLayers' | 'images' | '
   return { doubtsOfDriverLayers: ofDriver, doubtsOfLayers: ofLayers }
 }
 
-/** The names in a folder, sorted; none where there is no folder. */
+/** Sorted; none where there is no folder. In a damaged root a file may have its place. */
 export function namesIn(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir).sort()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
-    throw error
-  }
+  return namesOrNone(dir, 'ENOTDIR')
 }

@@ -3,14 +3,13 @@
 
 import { createHash } from 'node:crypto'
 import { StorageError } from '../errors.ts'
-import type { Digest } from '../ids.ts'
+import type { ChainId, Digest } from '../ids.ts'
 import { blobPath } from '../images/archive.ts'
 import { mediaTypes } from '../images/oci.ts'
+import { headerOf } from '../images/save.ts'
 import { documentsOf } from '../images/save-plan.ts'
 import type { LayerBlob } from '../images/save-plan.ts'
 import { parseReference, tagNameOnly } from '../images/reference.ts'
-import type { ChainId } from '../ids.ts'
-import type { TarHeader } from '../tar/types.ts'
 import { TarWriter } from '../tar/writer.ts'
 import { imageConfigOf, layerMismatch } from './source.ts'
 import type { ImageSource, SourceLayer } from './types.ts'
@@ -71,14 +70,6 @@ export async function* writeImageArchive(source: ImageSource, options: WriteArch
   }
   writer.finish()
   yield* flush()
-}
-
-function headerOf(name: string, sizeBytes: number, mtimeSeconds: number): TarHeader {
-  const isDirectory = name.endsWith('/')
-  return {
-    name: Buffer.from(name), type: isDirectory ? 'directory' : 'file', mode: isDirectory ? 0o755 : 0o644, uid: 0, gid: 0, sizeBytes,
-    mtimeNs: BigInt(mtimeSeconds) * 1_000_000_000n, linkname: Buffer.alloc(0), uname: '', gname: '', devMajor: 0, devMinor: 0,
-  }
 }
 
 function abortable(signal: AbortSignal | undefined): { readonly signal?: AbortSignal } {

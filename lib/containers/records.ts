@@ -1,33 +1,28 @@
 // The records of containers as they lie on disk, remembered while their files are the same: a create looks at every name, a prune at every volume.
 
-import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno, StorageError } from '../errors.ts'
+import { StorageError } from '../errors.ts'
+import { namesIn } from '../fs/names-in.ts'
+import { Remembered } from '../layers/index.ts'
 import { readContainer } from './config.ts'
 import type { ContainerRecord } from './config.ts'
 import { readMountPoints } from './mount-points.ts'
 import type { MountPointRecord } from './mount-points.ts'
 
 interface Known {
-  readonly version: string
   readonly record: ContainerRecord | undefined
   volumes?: readonly string[]
 }
 
 export class ContainerRecords {
   readonly #dir: string
-  readonly #known = new Map<string, Known>()
+  readonly #remembered = new Remembered<Known>()
 
   /** `dir` holds a folder for each container, of its id. */
   constructor(dir: string) { this.#dir = dir }
 
   ids(): string[] {
-    try {
-      return fs.readdirSync(this.#dir).filter(name => /^[a-f0-9]{64}$/.test(name))
-    } catch (error) {
-      if (isErrno(error, 'ENOENT')) return []
-      throw error
-    }
+    return namesIn(this.#dir).filter(name => /^[a-f0-9]{64}$/.test(name))
   }
 
   /** The record as it is now, read again when its file is another. @throws CORRUPT */
@@ -52,20 +47,15 @@ export class ContainerRecords {
   }
 
   forget(id: string): void {
-    this.#known.delete(id)
+    this.#remembered.forget(this.#file(id))
+  }
+
+  #file(id: string): string {
+    return path.join(this.#dir, id, 'config.v2.json')
   }
 
   #look(id: string): Known | undefined {
-    const dir = path.join(this.#dir, id)
-    const stat = fs.statSync(path.join(dir, 'config.v2.json'), { bigint: true, throwIfNoEntry: false })
-    const version = stat === undefined ? undefined : `${stat.ino} ${stat.ctimeNs} ${stat.size}`
-    const known = this.#known.get(id)
-    if (version !== undefined && known?.version === version) return known
-    this.#known.delete(id)
-    if (version === undefined) return undefined
-    const fresh: Known = { version, record: readContainer(dir) }
-    this.#known.set(id, fresh)
-    return fresh
+    return this.#remembered.get(this.#file(id), () => ({ record: readContainer(path.join(this.#dir, id)) }))
   }
 }
 

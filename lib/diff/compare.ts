@@ -28,6 +28,8 @@ export interface CompareOptions {
    * of the directories above that have not been reported.
    */
   readonly onUnchangedLink?: (node: TreeNode, parents: readonly TreeNode[]) => void
+  /** Look at what the topmost branch says nothing about, too: for the names there of files that are new under another one (`linkedElsewhere`). */
+  readonly everywhere?: boolean
   /** Called for each directory that is looked into and each 256 KiB that are compared; what it throws ends the walk. */
   readonly onStep?: () => void
   /**
@@ -69,6 +71,7 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
   const up = new TreeView(upper)
   const down = lower === undefined ? undefined : new TreeView(lower)
   const stacked = lower !== undefined && upper.whiteouts !== 'none'
+  const everywhere = options.everywhere === true
   const top = up.root()
   const bottom = down?.root()
   if (bottom !== undefined && !sameMetadata(top, bottom)) yield { kind: 'C', node: top }
@@ -83,7 +86,7 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
     const held = ifThere(() => up.hold(u))
     if (held === undefined) return
     try {
-      const ownOnly = stacked && l !== undefined && u.layer === 0 && sameBelow(u, l)
+      const ownOnly = stacked && !everywhere && l !== undefined && u.layer === 0 && sameBelow(u, l)
       const scope = l?.st.ino === u.st.ino ? wanted : undefined
       const names = scope === undefined ? namesOf(held.node, l, ownOnly) : [...scope.inside.values()].map(inner => inner.name).sort(Buffer.compare)
       for (const name of names) {
@@ -98,8 +101,11 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
           if (b !== undefined && !b.st.isSocket()) { yield* flush(); yield { kind: 'D', name: b.name } }
           continue
         }
-        if (b !== undefined && isSame(a, b)) continue
         const isDirectory = a.st.isDirectory()
+        if (b !== undefined && isSame(a, b)) {
+          if (everywhere && !isDirectory && a.st.nlink > 1n) options.onUnchangedLink?.(a, pending)
+          continue
+        }
         if (b === undefined || b.st.isSocket()) {
           yield* flush()
           yield { kind: 'A', node: a }
@@ -130,10 +136,18 @@ export function* compareTrees(upper: TreeSpec, lower: TreeSpec | undefined, opti
   /** The very same object shows in both: nothing in or below it can differ. */
   function isSame(a: TreeNode, b: TreeNode): boolean {
     if (a.st.ino !== b.st.ino || a.st.dev !== b.st.dev) return false
-    return !a.st.isDirectory() || !stacked || a.layer > 0 && sameBelow(a, b)
+    return !a.st.isDirectory() || !stacked || !everywhere && a.layer > 0 && sameBelow(a, b)
   }
 
   yield* walk(top, bottom, options.only === undefined || stacked ? undefined : scopeOf(options.only))
+}
+
+/**
+ * A file that shows from a lower branch and has changed can only be in a directory that was moved (a redirect). Where it has further names, some may
+ * lie where nothing changed, and nothing but a walk through everything finds them.
+ */
+export function linkedElsewhere(change: TreeChange): boolean {
+  return change.kind !== 'D' && change.node.layer > 0 && change.node.st.nlink > 1n && !change.node.st.isDirectory()
 }
 
 /**
@@ -207,9 +221,12 @@ export function xattrsOf(node: TreeNode): Map<string, Buffer> {
   return found
 }
 
-/** Same size and time: a branch's own copy is read and compared, so that a rewrite with a restored time is seen. */
+/**
+ * Same size and time: a branch's own copy is read and compared, so that a rewrite with a restored time is seen; so is a file that shows
+ * in the place of another one since its directory was moved there.
+ */
 function sameContent(a: TreeNode, b: TreeNode, onStep: (() => void) | undefined): boolean {
-  if (!a.st.isFile() || a.st.size === 0n || a.layer !== 0 || a.dataPath !== a.path) return true
+  if (!a.st.isFile() || a.st.size === 0n || Buffer.from(a.dataPath).equals(Buffer.from(b.dataPath))) return true
   return filesEqual(a.dataPath, b.dataPath, Number(a.st.size), onStep)
 }
 

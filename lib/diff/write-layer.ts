@@ -13,7 +13,8 @@ import type { IdMap } from '../sys/idmap.ts'
 import { TarWriter } from '../tar/writer.ts'
 import type { EntryType, TarHeader } from '../tar/types.ts'
 import type { Skipped } from './entry-metadata.ts'
-import { compareTrees, statOf, vanished, xattrsOf } from './compare.ts'
+import { compareTrees, linkedElsewhere, statOf, vanished, xattrsOf } from './compare.ts'
+import type { TreeChange } from './compare.ts'
 import type { TreeNode, TreeSpec } from './tree-view.ts'
 import { markName, whiteoutPrefix } from './whiteouts.ts'
 
@@ -41,14 +42,36 @@ const noBytes = Buffer.alloc(0)
 /** Write the changes from `lower` to `upper` (all of `upper` without a lower) to `emit`, whose buffers are valid during the call only. */
 export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}, onStep?: () => void): WriteSummary {
   const writer = new LayerWriter(emit, options.sparse ?? 'auto', options.owners)
-  const changes = compareTrees(upper, lower, {
-    only: options.only, onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents), ...(onStep === undefined ? {} : { onStep }),
+  const compare = (everywhere: boolean): Generator<TreeChange> => compareTrees(upper, lower, {
+    only: options.only, everywhere, onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents), ...(onStep === undefined ? {} : { onStep }),
   })
-  for (const change of changes) {
+  const write = (change: TreeChange): void => {
     if (change.kind === 'D') writer.whiteout(change.name)
     else writer.node(change.node)
   }
+  let reached: Buffer | undefined
+  for (const change of compare(false)) {
+    if (lower !== undefined && linkedElsewhere(change)) { reached = nameOf(change); break }
+    write(change)
+  }
+  if (reached !== undefined) {
+    writer.walkAgain(true)
+    for (const change of compare(true)) {
+      if (Buffer.compare(inOrder(nameOf(change)), inOrder(reached)) < 0) continue
+      writer.walkAgain(false)
+      write(change)
+    }
+  }
   return writer.finish()
+}
+
+function nameOf(change: TreeChange): Buffer {
+  return change.kind === 'D' ? change.name : change.node.name
+}
+
+/** Names that compare as the walk meets them: a directory's before all that begins with it. */
+function inOrder(name: Buffer): Buffer {
+  return name.map(byte => byte === 0x2f ? 0 : byte) as Buffer
 }
 
 class LayerWriter {
@@ -57,6 +80,7 @@ class LayerWriter {
   readonly #owners: WriteOptions['owners']
   readonly #skipped: Skipped[] = []
   #entries = 0
+  #walkingAgain = false
   /** `dev:ino` of files with several names: the name written, or the unchanged names that wait for one to be written. */
   readonly #written = new Map<string, Buffer>()
   readonly #unchanged = new Map<string, UnchangedName[]>()
@@ -81,13 +105,22 @@ class LayerWriter {
     this.#tar.end()
   }
 
+  /** From `true` to `false` what is met was met before: it has been written where it had to be, and what waits is collected afresh. */
+  walkAgain(again: boolean): void {
+    if (again) this.#unchanged.clear()
+    this.#walkingAgain = again
+  }
+
   /** An unchanged name of an inode of which another name is written: a link keeps them together. */
   unchangedLink(node: TreeNode, parents: readonly TreeNode[]): void {
     this.#unlessGone(node, () => {
       const key = inodeKey(node.st)
       const unchanged = { name: node.name, parents: parents.map(parent => this.#parent(parent)) }
       const target = this.#written.get(key)
-      if (target !== undefined) { this.#linkUnchanged(unchanged, target); return }
+      if (target !== undefined) {
+        if (!this.#walkingAgain) this.#linkUnchanged(unchanged, target)
+        return
+      }
       const names = this.#unchanged.get(key)
       if (names === undefined) this.#unchanged.set(key, [unchanged])
       else names.push(unchanged)

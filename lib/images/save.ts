@@ -52,7 +52,8 @@ export async function* saveAsTar(context: ImageContext, references: readonly str
   yield* flush()
 }
 
-function headerOf(name: string, sizeBytes: number, mtimeSeconds: number): TarHeader {
+/** The entry of a file or folder (`…/`) of an archive that we write. */
+export function headerOf(name: string, sizeBytes: number, mtimeSeconds: number): TarHeader {
   const isDirectory = name.endsWith('/')
   return {
     name: Buffer.from(name), type: isDirectory ? 'directory' : 'file', mode: isDirectory ? 0o755 : 0o644, uid: 0, gid: 0, sizeBytes,

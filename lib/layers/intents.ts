@@ -11,6 +11,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno, StorageError } from '../errors.ts'
 import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
+import { namesIn } from '../fs/names-in.ts'
 import { isDigest, isLayerId } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { tryLock } from '../sys/lock.ts'
@@ -160,13 +161,8 @@ function cut(text: string): [before: string, after: string] {
 
 function intentFiles(root: DataRoot): string[] {
   const dir = ownState.intents(root)
-  try {
-    // Beside them, without native calls, lie the locks' own files.
-    return fs.readdirSync(dir).filter(name => !name.includes('.')).map(name => path.join(dir, name))
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
+  // Beside them, without native calls, lie the locks' own files.
+  return namesIn(dir).filter(name => !name.includes('.')).map(name => path.join(dir, name))
 }
 
 function isDeferred(file: string): boolean {

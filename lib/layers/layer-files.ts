@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno, StorageError, told } from '../errors.ts'
 import { writeNew } from '../fs/atomic.ts'
+import { namesIn } from '../fs/names-in.ts'
 import { chainIdOf, isDigest, parseLayerId } from '../ids.ts'
 import type { ChainId } from '../ids.ts'
 import { layerDb } from './data-root.ts'
@@ -55,16 +56,9 @@ function readLayerOnce(root: DataRoot, chainId: ChainId): Layer | undefined {
   }
 }
 
-/** Chain ids in the database, unchecked, in no particular order. */
+/** Chain ids in the database, unchecked, sorted. */
 export function* listChainIds(root: DataRoot): Generator<ChainId> {
-  let names: string[]
-  try {
-    names = fs.readdirSync(layerDb.layers(root))
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return
-    throw error
-  }
-  for (const name of names) {
+  for (const name of namesIn(layerDb.layers(root))) {
     const id = `sha256:${name}`
     // Entries under deletion are called `<hex>-<hex>-removing`.
     if (isDigest(id)) yield id as ChainId

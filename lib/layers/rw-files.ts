@@ -3,8 +3,9 @@
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno, StorageError } from '../errors.ts'
+import { StorageError } from '../errors.ts'
 import { syncDirectorySync, writeNew } from '../fs/atomic.ts'
+import { namesIn } from '../fs/names-in.ts'
 import { isDigest } from '../ids.ts'
 import { idMapOptions } from '../sys/idmap.ts'
 import type { IdMap } from '../sys/idmap.ts'
@@ -95,12 +96,7 @@ export function forgetRw(root: DataRoot, name: string): void {
 
 /** Names of the container layers there are. */
 export function listRwNames(root: DataRoot): string[] {
-  try {
-    return fs.readdirSync(layerDb.mounts(root))
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
+  return namesIn(layerDb.mounts(root))
 }
 
 /** The driver layers that container layers use. An unreadable entry is passed over: nothing is removed on its account but what an intent names. */

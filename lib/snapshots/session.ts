@@ -6,8 +6,9 @@
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno, StorageError } from '../errors.ts'
+import { StorageError } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
+import { namesIn } from '../fs/names-in.ts'
 import { parseLayerId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
 import { tryLock } from '../sys/lock.ts'
@@ -132,10 +133,5 @@ export function* deadSessions(dir: string): Generator<DeadSession> {
 }
 
 function sessionFiles(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir).filter(name => namePattern.test(name)).map(name => path.join(dir, name))
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
+  return namesIn(dir).filter(name => namePattern.test(name)).map(name => path.join(dir, name))
 }

@@ -10,6 +10,7 @@ import type { ApplyLayerOptions } from '../diff/index.ts'
 import { isErrno } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
 import { copyTree } from '../fs/copy.ts'
+import { namesIn } from '../fs/names-in.ts'
 import { openat2Place, openat2Works } from '../fs/openat2-place.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { childPath, resolvingPlace } from '../fs/rooted.ts'
@@ -102,24 +103,14 @@ async function fillInside(data: string, produce: Produce, options: FillOptions):
 
 /** Is there something for `finishFill`? Asked without the lock: a fill under way looks the same. */
 export function hasUnfinishedFill(data: string): boolean {
-  return entries(path.dirname(data)).some(name => name.startsWith('_fill-')) || fs.existsSync(path.join(data, filling)) || fs.existsSync(path.join(data, filled))
-}
-
-/** None of a directory that is gone. */
-function entries(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
+  return namesIn(path.dirname(data)).some(name => name.startsWith('_fill-')) || fs.existsSync(path.join(data, filling)) || fs.existsSync(path.join(data, filled))
 }
 
 /** Take up what a killed fill left: an unfinished copy goes, a finished one moves in. The caller holds the volume's lock. */
 export async function finishFill(data: string): Promise<void> {
-  const aside = entries(path.dirname(data)).filter(name => name.startsWith('_fill-'))
+  const aside = namesIn(path.dirname(data)).filter(name => name.startsWith('_fill-'))
   for (const name of aside) await removeTree(path.join(path.dirname(data), name))
-  const names = new Set(entries(data))
+  const names = new Set(namesIn(data))
   if (names.has(filling)) await removeTree(path.join(data, filling), { changing: true })
   if (!names.has(filled)) return
   moveIn(data)

@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno, StorageError, told } from '../errors.ts'
 import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
+import { namesIn } from '../fs/names-in.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { parseLayerId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
@@ -66,7 +67,7 @@ export class LocalVolumeDriver implements VolumeDriver {
 
   /** Without those whose options are damaged: `find` says how, and nobody else is stopped by it. */
   list(): DriverVolume[] {
-    return names(volumePaths.dir(this.#root)).flatMap(name => {
+    return namesIn(volumePaths.dir(this.#root)).flatMap(name => {
       try {
         return this.find(name) ?? []
       } catch (error) {
@@ -220,7 +221,7 @@ export class LocalVolumeDriver implements VolumeDriver {
 
   /** What a killed creation or removal left: a folder without `_data`, which holds nothing. */
   async clear(key: string): Promise<void> {
-    for (const name of names(volumePaths.dir(this.#root))) {
+    for (const name of namesIn(volumePaths.dir(this.#root))) {
       const dir = path.join(volumePaths.dir(this.#root), name)
       if (fileKey(name) === key && fs.lstatSync(dir).isDirectory() && !fs.existsSync(path.join(dir, '_data'))) await removeTree(dir)
     }
@@ -231,30 +232,21 @@ export class LocalVolumeDriver implements VolumeDriver {
     const all = this.list().map(volume => volume.name)
     for (const name of all) await this.#takeDownStale(name)
     const known = new Set(all.map(fileKey))
-    for (const key of new Set(names(volumePaths.mounts(this.#root)).map(file => file.replace(/\.lock$/, '')))) {
+    for (const key of new Set(namesIn(volumePaths.mounts(this.#root)).map(file => file.replace(/\.lock$/, '')))) {
       if (!/^[a-f0-9]{64}$/.test(key) || known.has(key) || this.#counts.count(parseLayerId(key)) > 0) continue
       await this.#counts.hold(parseLayerId(key), false, () => undefined)
       await this.#counts.drop(parseLayerId(key), false, () => undefined)
     }
-    for (const name of names(volumePaths.trash(this.#root))) await removeTree(path.join(volumePaths.trash(this.#root), name))
+    for (const name of namesIn(volumePaths.trash(this.#root))) await removeTree(path.join(volumePaths.trash(this.#root), name))
   }
 }
 
 /** The kernel keeps a project's limit until it is told otherwise. */
 function forgetLimit(dir: string): void {
-  for (const name of names(dir)) {
+  for (const name of namesIn(dir)) {
     const data = path.join(dir, name)
     const id = fs.lstatSync(data).isDirectory() ? projectOf(data) : 0
     if (id !== 0) limitProject(data, id, 0)
-  }
-}
-
-function names(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir).sort()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
   }
 }
 

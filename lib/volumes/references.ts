@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno, StorageError } from '../errors.ts'
 import { atomicWriteSync, syncDirectorySync } from '../fs/atomic.ts'
+import { namesIn } from '../fs/names-in.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
 import { bootId } from '../layers/mount-counts.ts'
@@ -81,7 +82,7 @@ export class VolumeReferences {
   /** What a killed process left half written in a folder, and the folder when nothing is in it. The volume's lock is held. */
   tidy(folder: string): void {
     const dir = path.join(this.#dir, folder)
-    const names = list(dir)
+    const names = namesIn(dir, 'ENOTDIR')
     for (const name of names) if (name.startsWith('.')) fs.rmSync(path.join(dir, name), { force: true })
     if (fs.existsSync(dir) && names.every(name => name.startsWith('.'))) fs.rmdirSync(dir)
   }
@@ -89,23 +90,23 @@ export class VolumeReferences {
   /** Volumes → how many refer to each, with those that were `told`, and without the dead. */
   counts(told: Iterable<{ readonly volume: string; readonly reference: string }>): Map<string, number> {
     const by = new Map<string, Set<string>>()
-    const ours = list(this.#dir).flatMap(folder => this.#files(path.join(this.#dir, folder))).filter(isValid)
+    const ours = namesIn(this.#dir, 'ENOTDIR').flatMap(folder => this.#files(path.join(this.#dir, folder))).filter(isValid)
     for (const { volume, reference } of [...told, ...ours]) by.set(volume, (by.get(volume) ?? new Set()).add(reference))
     return new Map([...by].map(([volume, references]) => [volume, references.size]))
   }
 
   /** References of this name, whether their process lives or not. */
   called(reference: string): ReferenceFile[] {
-    return list(this.#dir).flatMap(folder => this.#files(path.join(this.#dir, folder))).filter(file => file.reference === reference)
+    return namesIn(this.#dir, 'ENOTDIR').flatMap(folder => this.#files(path.join(this.#dir, folder))).filter(file => file.reference === reference)
   }
 
   /** References whose process or boot is gone; each is for the caller to settle. */
   *dead(): Generator<ReferenceFile> {
-    for (const folder of list(this.#dir)) for (const file of this.#files(path.join(this.#dir, folder))) if (!isValid(file)) yield file
+    for (const folder of namesIn(this.#dir, 'ENOTDIR')) for (const file of this.#files(path.join(this.#dir, folder))) if (!isValid(file)) yield file
   }
 
   #files(folder: string): ReferenceFile[] {
-    return list(folder).filter(name => !name.startsWith('.')).flatMap(name => {
+    return namesIn(folder, 'ENOTDIR').filter(name => !name.startsWith('.')).flatMap(name => {
       const file = path.join(folder, name)
       try {
         return [JSON.parse(fs.readFileSync(file, 'utf8')) as ReferenceFile]
@@ -120,13 +121,4 @@ export class VolumeReferences {
 
 function isValid(file: ReferenceFile): boolean {
   return (file.process === undefined || isAlive(file.process)) && (file.boot === undefined || file.boot === bootId())
-}
-
-function list(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
-    throw error
-  }
 }

@@ -5,6 +5,8 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { assert, needsRoot, suite } from '../../../fixtures/harness/index.ts'
 import { Client } from '../../../fixtures/containerd/client.ts'
+import { random } from '../../../fixtures/torture/random.ts'
+import type { Random } from '../../../fixtures/torture/random.ts'
 import { startServer } from '../../../fixtures/containerd/harness.ts'
 import { open } from '../../index.ts'
 
@@ -12,24 +14,13 @@ const test = suite('containerd service crash')
 
 type State = ReadonlyMap<string, string>
 
-/** A small generator, so that a failure can be played again. */
-function random(seed: number): (below: number) => number {
-  let a = seed >>> 0
-  return below => {
-    a = (a + 0x6d2b79f5) >>> 0
-    let t = Math.imul(a ^ a >>> 15, a | 1)
-    t ^= t + Math.imul(t ^ t >>> 7, t | 61)
-    return ((t ^ t >>> 14) >>> 0) % below
-  }
-}
-
 /** One client's snapshots as acknowledged (name → kind, parent and label), and the state that the operation under way will lead to. */
 class Player {
   state: State = new Map()
   pending: State | undefined
   done = 0
   readonly #name: string
-  readonly #below: (below: number) => number
+  readonly #below: Random
   #next = 0
 
   constructor(name: string, seed: number) {
