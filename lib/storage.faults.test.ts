@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { assert, needsRoot, suite } from '../fixtures/harness/index.ts'
 import { mountImage, skipWithoutImage } from '../fixtures/loop.ts'
+import { testSeed } from '../fixtures/seed.ts'
 import { all, failure } from '../fixtures/storage.ts'
 import { deeds, furnish, makeInputs } from '../fixtures/torture/deeds.ts'
 import type { FaultLine, FaultPlan } from '../fixtures/torture/faults-run.ts'
@@ -14,16 +15,15 @@ import { skipWithoutShim } from '../fixtures/torture/shim.ts'
 import { open } from './index.ts'
 
 const test = suite('failing calls')
-const seed = Number(process.env['LAYERSTACK_SEED'] ?? Math.floor(Date.now() / 3_600_000) % 100_000)
 
 test('injected into every operation', { skip: needsRoot || skipWithoutShim(), timeoutMs: 280_000 }, async t => {
-  const plan: FaultPlan = { dir: t.dir, driver: 'overlay2', seed, deeds: deeds.map(({ name }) => name), each: process.env['LAYERSTACK_FULL'] === undefined ? 1 : 10, rounds: 1, untilMs: Number.MAX_SAFE_INTEGER }
+  const plan: FaultPlan = { dir: t.dir, driver: 'overlay2', seed: testSeed, deeds: deeds.map(({ name }) => name), each: process.env['LAYERSTACK_FULL'] === undefined ? 1 : 10, rounds: 1, untilMs: Number.MAX_SAFE_INTEGER }
   const lines: FaultLine[] = []
   const end = await runPreloaded('faults-run', plan, line => { lines.push(JSON.parse(line) as FaultLine) })
-  for (const { deed, fault, call, findings } of lines) assert.equal(findings, [], `${deed} ${fault.errno}${fault.persistent ? ' from' : ''} at ${fault.at} (${call}), seed ${seed}`)
-  assert.is(end.status, 0, `seed ${seed}, ${end.stderr}`)
+  for (const { deed, fault, call, findings } of lines) assert.equal(findings, [], `${deed} ${fault.errno}${fault.persistent ? ' from' : ''} at ${fault.at} (${call}), seed ${testSeed}`)
+  assert.is(end.status, 0, `seed ${testSeed}, ${end.stderr}`)
   assert.ok(lines.length >= deeds.length / 2 && lines.some(({ code }) => code !== undefined))
-  console.log(`  ${lines.length} calls failed, ${lines.filter(({ code }) => code !== undefined).length} of them with an error, seed ${seed}`)
+  console.log(`  ${lines.length} calls failed, ${lines.filter(({ code }) => code !== undefined).length} of them with an error, seed ${testSeed}`)
 })
 
 test('a full ext4: told, rolled back, and done once there is space', { skip: needsRoot || skipWithoutImage('ext4'), timeoutMs: 120_000 }, async t => {

@@ -8,6 +8,7 @@ import { assert, suite } from '../../fixtures/harness/index.ts'
 import type { Context } from '../../fixtures/harness/index.ts'
 import { mountImage, skipWithoutImage } from '../../fixtures/loop.ts'
 import type { MountedImage } from '../../fixtures/loop.ts'
+import { random } from '../../fixtures/torture/random.ts'
 import { listChanges, writeLayer } from '../../lib/diff/index.ts'
 import { isErrno, StorageError } from '../../lib/errors.ts'
 import { createSubvolume, destroySubvolume, snapshotSubvolume, subvolumeInfo } from '../../lib/sys/btrfs.ts'
@@ -117,17 +118,6 @@ async function tarDigest(upper: string, lower: string, only?: readonly Buffer[])
   const hash = createHash('sha256')
   for await (const chunk of writeLayer(upper, lower, { whiteouts: 'none', only })) hash.update(chunk)
   return hash.digest('hex')
-}
-
-/** Numbers from a seed (mulberry32), so that a failure can be repeated. */
-function random(seed: number): (below: number) => number {
-  let a = seed
-  return below => {
-    a = a + 0x6d2b79f5 | 0
-    let x = Math.imul(a ^ a >>> 15, 1 | a)
-    x = x + Math.imul(x ^ x >>> 7, 61 | x) ^ x
-    return ((x ^ x >>> 14) >>> 0) % below
-  }
 }
 
 let clock = 1_600_000_000_000_000_000n

@@ -3,8 +3,8 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import fc from 'fast-check'
 import { assert, suite } from '../../fixtures/harness/index.ts'
+import { fc } from '../../fixtures/property.ts'
 import { StorageError } from '../errors.ts'
 import { lock } from '../sys/lock.ts'
 import { BoltBucket } from './bucket.ts'

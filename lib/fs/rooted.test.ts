@@ -3,8 +3,8 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import fc from 'fast-check'
 import { assert, needsNative, suite } from '../../fixtures/harness/index.ts'
+import { fc } from '../../fixtures/property.ts'
 import { makeTree } from '../../fixtures/tree.ts'
 import { errnoOf } from '../errors.ts'
 import { openat2, RESOLVE_IN_ROOT } from '../sys/files.ts'

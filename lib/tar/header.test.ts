@@ -1,7 +1,7 @@
 // Blocks by hand for the odd forms, properties for the round trip.
 
-import fc from 'fast-check'
 import { assert, suite } from '../../fixtures/harness/index.ts'
+import { fc } from '../../fixtures/property.ts'
 import { StorageError } from '../errors.ts'
 import { checksumMatches, decodeHeader, encodeHeader, isZeroBlock, parseNumber } from './header.ts'
 

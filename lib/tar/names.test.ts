@@ -1,8 +1,8 @@
 // Names against a plain model of Go's path.Clean.
 
 import path from 'node:path'
-import fc from 'fast-check'
 import { assert, suite } from '../../fixtures/harness/index.ts'
+import { fc } from '../../fixtures/property.ts'
 import { cleanName, pathClean } from './names.ts'
 
 const test = suite('tar/names')

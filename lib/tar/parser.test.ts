@@ -1,8 +1,8 @@
 // The parser against goldens, tar-stream's writer, hand-made attacks, arbitrary chunk boundaries and junk.
 
-import fc from 'fast-check'
 import tarStream from 'tar-stream'
 import { assert, suite } from '../../fixtures/harness/index.ts'
+import { fc } from '../../fixtures/property.ts'
 import { StorageError } from '../errors.ts'
 import { encodeHeader } from './header.ts'
 import { encodePax } from './pax.ts'

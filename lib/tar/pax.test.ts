@@ -1,7 +1,7 @@
 // Records round trip as bytes; times in every odd form; malformed ones are refused.
 
-import fc from 'fast-check'
 import { assert, suite } from '../../fixtures/harness/index.ts'
+import { fc } from '../../fixtures/property.ts'
 import { StorageError } from '../errors.ts'
 import { decodeHeader, encodeHeader } from './header.ts'
 import { applyPax, encodePax, formatPaxTime, parsePax, parsePaxTime, xattrRecord } from './pax.ts'

@@ -2,8 +2,8 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import fc from 'fast-check'
 import { assert, projectRoot, suite } from '../../fixtures/harness/index.ts'
+import { fc } from '../../fixtures/property.ts'
 import { StorageError } from '../errors.ts'
 import { TarParser } from './parser.ts'
 import { assembleTar, parseTarSplit, TarSplitPacker } from './tar-split.ts'

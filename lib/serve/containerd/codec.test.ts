@@ -1,5 +1,5 @@
-import fc from 'fast-check'
 import { assert, suite } from '../../../fixtures/harness/index.ts'
+import { fc } from '../../../fixtures/property.ts'
 import { StorageError } from '../../errors.ts'
 import { cleanupRequest, commitRequest, infoCodec, infosResponse, keyRequest, listRequest, makeRequest, mountCodec, mountsResponse, updateRequest, usageResponse } from './codec.ts'
 import { Reader, readMessage, Writer } from '../../snapshots/index.ts'
