@@ -1,20 +1,21 @@
 // `npm run bench -- [CASE…|peers] [--rounds N] [--dir DIR] [--out FILE]`: measures on a tmpfs unless told otherwise, prints tables with ratios, and writes
 // the samples as JSON. `npm run bench -- snapshots [--rounds N] [--count N] [--out FILE]`: the snapshot service beside containerd's. `npm run bench --
-// drivers …`: what `layerstack bench` does. Installs nothing; says which peers it did not find.
+// lives [--count N] [--out FILE]`: a container's life in process. `npm run bench -- drivers …`: what `layerstack bench` does. Installs nothing; says which peers it did not find.
 
 import fs from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { tempBase } from '../fixtures/places.ts'
-import { commit, diff, save } from './cases/image.ts'
-import { loadGzip, loadLayers, loadSingle } from './cases/load.ts'
+import { commit, diff, diffLarge, save, vfs } from './cases/image.ts'
+import { loadGzip, loadLayers, loadSingle, loadZstd } from './cases/load.ts'
 import type { Prepared } from './contestants.ts'
+import { benchLifecycle } from './lifecycle.ts'
 import { compete, machine, median } from './measure.ts'
 import type { Result } from './measure.ts'
 import { benchSnapshots } from './snapshots.ts'
 
 type Prepare = (work: string) => Promise<Prepared>
-const cases: Readonly<Record<string, Prepare>> = { load: loadLayers, 'load-single': loadSingle, 'load-gzip': loadGzip, save, diff, commit }
+const cases: Readonly<Record<string, Prepare>> = { load: loadLayers, 'load-single': loadSingle, 'load-gzip': loadGzip, 'load-zstd': loadZstd, save, diff, 'diff-large': diffLarge, commit, vfs }
 
 if (process.argv[2] === 'drivers') {
   process.argv.splice(2, 1, 'bench')
@@ -27,12 +28,13 @@ async function peers(): Promise<void> {
     options: { rounds: { type: 'string', default: '5' }, count: { type: 'string', default: '1000' }, dir: { type: 'string' }, out: { type: 'string' } },
   })
   const rounds = Number(values.rounds), count = Number(values.count)
-  const snapshots = positionals.length === 1 && positionals[0] === 'snapshots'
+  const alone = positionals.length === 1 ? positionals[0] : undefined, snapshots = alone === 'snapshots', lives = alone === 'lives'
   const names = positionals.length === 0 || positionals.includes('peers') ? Object.keys(cases) : positionals
-  if (!Number.isInteger(rounds) || rounds < 1 || !Number.isInteger(count) || count < 1 || !snapshots && names.some(name => cases[name] === undefined)) {
-    console.error(`usage: npm run bench -- [peers|${Object.keys(cases).join('|')}]… [--rounds N] [--dir DIR] [--out FILE]\n       npm run bench -- snapshots [--rounds N] [--count N] [--out FILE]\n       npm run bench -- drivers [OPTIONS OF layerstack bench]`)
+  if (!Number.isInteger(rounds) || rounds < 1 || !Number.isInteger(count) || count < 1 || !snapshots && !lives && names.some(name => cases[name] === undefined)) {
+    console.error(`usage: npm run bench -- [peers|${Object.keys(cases).join('|')}]… [--rounds N] [--dir DIR] [--out FILE]\n       npm run bench -- snapshots [--rounds N] [--count N] [--out FILE]\n       npm run bench -- lives [--count N] [--out FILE]\n       npm run bench -- drivers [OPTIONS OF layerstack bench]`)
     process.exitCode = 2
-  } else if (snapshots) await benchSnapshots({ rounds, count, out: values.out })
+  } else if (lives) await benchLifecycle({ count, out: values.out })
+  else if (snapshots) await benchSnapshots({ rounds, count, out: values.out })
   else {
     const report = []
     for (const name of names) report.push({ case: name, ...await measure(cases[name] as Prepare, rounds, values.dir) })

@@ -40,6 +40,14 @@ export async function loadGzip(work: string): Promise<Prepared> {
   return await loading(ground, 'load an OCI archive of three gzip layers', 'oci-archive')
 }
 
+/** The same with zstd layers, which skopeo makes. */
+export async function loadZstd(work: string): Promise<Prepared> {
+  const ground = new Ground(work)
+  if (!ground.has('skopeo', 'skopeo')) return ground.prepared('load an OCI archive of three zstd layers', [])
+  must('skopeo', '--insecure-policy', 'copy', '-q', '--dest-compress-format', 'zstd', `docker-archive:${await debianImage({ format: 'docker' })}`, `oci-archive:${ground.path('image.tar')}:latest`)
+  return await loading(ground, 'load an OCI archive of three zstd layers', 'oci-archive')
+}
+
 async function loading(ground: Ground, what: string, transport: string): Promise<Prepared> {
   const archive = ground.path('image.tar')
   const load = ['image', 'load', '-q', '-i', archive]
@@ -48,7 +56,11 @@ async function loading(ground: Ground, what: string, transport: string): Promise
     { name: 'layerstack, one thread', command: ground.layerstack('l', load), env: { LAYERSTACK_THREADS: '1' }, ...ground.fresh('l') },
     { name: 'layerstack, durability none', command: ground.layerstack('l', load, { durability: 'none' }), ...ground.fresh('l') },
   ]
-  if (ground.has('bsdtar', 'libarchive-tools')) contestants.push(bsdtar(ground, archive))
+  if (ground.has('bsdtar', 'libarchive-tools')) {
+    const layers = unpacked(ground, archive)
+    contestants.push(extraction(ground, 'bsdtar', '-xpf', layers))
+    if (ground.has('tar', 'tar')) contestants.push(extraction(ground, 'tar', '-xpf', layers))
+  }
   const dockerd = transport === 'docker-archive' ? await ground.dockerd() : undefined
   if (dockerd !== undefined) {
     const clear = async (): Promise<void> => { await dockerd.docker(['image', 'prune', '-af']) }
@@ -71,15 +83,27 @@ async function loading(ground: Ground, what: string, transport: string): Promise
     }
     contestants.push({ name: 'skopeo → containers-storage', command: ['skopeo', '--insecure-policy', 'copy', '-q', `${transport}:${archive}`, store], before: clear, after: clear })
   }
+  if (what.includes('gzip') && ground.has('umoci', 'umoci')) contestants.push(umoci(ground, archive))
   return ground.prepared(`${what}, ${(fs.statSync(archive).size / 1e6).toFixed(0)} MB`, contestants)
 }
 
 /** The layers are taken out of the archive once, so that only their extraction is timed. */
-function bsdtar(ground: Ground, archive: string): Contestant {
+function unpacked(ground: Ground, archive: string): string[] {
   fs.mkdirSync(ground.path('blobs'))
   must('bsdtar', '-xf', archive, '-C', ground.path('blobs'))
-  const script = layerFiles(ground.path('blobs')).map((file, i) => `mkdir '${ground.path('t', String(i))}' && bsdtar -xpf '${file}' -C '${ground.path('t', String(i))}'`)
-  return { name: 'bsdtar -xp, layer after layer', command: ['sh', '-ec', script.join('\n')], ...ground.fresh('t', true) }
+  return layerFiles(ground.path('blobs'))
+}
+
+function extraction(ground: Ground, program: string, flags: string, layers: readonly string[]): Contestant {
+  const script = layers.map((file, i) => `mkdir '${ground.path('t', String(i))}' && ${program} ${flags} '${file}' -C '${ground.path('t', String(i))}'`)
+  return { name: `${program} -xp, layer after layer`, command: ['sh', '-ec', script.join('\n')], ...ground.fresh('t', true) }
+}
+
+/** Extracts the layers upon each other into one tree; reads gzip only. */
+function umoci(ground: Ground, archive: string): Contestant {
+  fs.mkdirSync(ground.path('layout'))
+  must('bsdtar', '-xf', archive, '-C', ground.path('layout'))
+  return { name: 'umoci raw unpack', command: ['umoci', 'raw', 'unpack', '--image', `${ground.path('layout')}:latest`, ground.path('u')], ...ground.fresh('u') }
 }
 
 function layerFiles(dir: string): string[] {
