@@ -46,6 +46,8 @@ export interface ApplyArguments {
   readonly source?: FileRange | undefined
   /** True: another job hashes the source (hashJob); the digest of its bytes is then left empty here. Default false. */
   readonly hashedElsewhere?: boolean | undefined
+  /** True: all processors have work, so that gzip is inflated in the job's own thread. Default false. */
+  readonly inflateHere?: boolean | undefined
   /** A descriptor that receives the gzipped tar-split; absent: none is made. */
   readonly tarSplitFd?: number | undefined
   readonly limits?: TarLimits | undefined
@@ -121,7 +123,8 @@ export async function applyJob(args: ApplyArguments, context: JobContext): Promi
   const blobHash = createHash('sha256')
   let blobBytes = 0
   const source = args.source
-  const plain = source !== undefined && detectCompression(peek(source)) === 'none'
+  const compression = source === undefined ? undefined : detectCompression(peek(source))
+  const plain = compression === 'none'
   const hashSource = args.hashedElsewhere !== true
   function* counted(chunks: Iterable<Buffer>): Generator<Buffer> {
     for (const chunk of chunks) {
@@ -131,8 +134,10 @@ export async function applyJob(args: ApplyArguments, context: JobContext): Promi
     }
   }
   const raw = counted(source === undefined ? inputChunks(context) : rangeChunks(source, context, plain))
-  // The first chunk is fetched outside the jail, as a decompressor may load a module for it.
-  const tar = plain ? undefined : decompress(raw, ratioLimit(args.limits?.expansionRatio))[Symbol.asyncIterator]()
+  const limit = ratioLimit(args.limits?.expansionRatio)
+  // Loaded, and the first chunk fetched, outside the jail, as a decompressor may load a module for it.
+  const here = plain ? raw : source !== undefined && args.inflateHere === true && compression === 'gzip' ? (await import('../tar/gunzip.ts')).gunzip(raw, limit) : undefined
+  const tar = here === undefined ? decompress(raw, limit)[Symbol.asyncIterator]() : undefined
   const first = tar === undefined ? undefined : await tar.next()
 
   return inPlace(args.dir, async place => {
@@ -150,8 +155,8 @@ export async function applyJob(args: ApplyArguments, context: JobContext): Promi
       if (blobBytes - reported >= 4 * chunkBytes) { reported = blobBytes; context.progress(blobBytes) }
     }
     try {
-      if (tar === undefined) for (const chunk of raw) take(chunk)
-      else for (let next = first; next !== undefined && next.done !== true; next = await tar.next()) { context.checkAborted(); take(next.value) }
+      if (here !== undefined) for (const chunk of here) take(chunk)
+      else for (let next = first; next?.done === false; next = await tar?.next()) { context.checkAborted(); take(next.value) }
       parser.finish()
       if (sink instanceof TarSplitPacker) sink.finish()
       split?.finish()

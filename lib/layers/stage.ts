@@ -47,9 +47,10 @@ export async function stageLayers(place: StagingPlace, layers: readonly LayerToR
   place.signal?.addEventListener('abort', onAbort, { once: true })
   if (place.signal?.aborted) stop.abort()
   const running: Promise<StagedLayer>[] = []
+  const busy = driver.supports.independentLayers && maxThreads > 1 && layers.length >= maxThreads
   try {
     const start = (i: number): Promise<StagedLayer> => {
-      const work = extract(place, layers[i] as LayerToRegister, staged[i] as Target, firstIndex + i, stop.signal).catch((error: unknown) => { stop.abort(); throw error })
+      const work = extract(place, layers[i] as LayerToRegister, staged[i] as Target, firstIndex + i, busy, stop.signal).catch((error: unknown) => { stop.abort(); throw error })
       work.catch(() => undefined)
       running[i] = work
       return work
@@ -96,7 +97,7 @@ interface Target {
 /** Below this a second job costs more than it saves. */
 const hashElsewhereBytes = 4 * 1024 * 1024
 
-async function extract(place: StagingPlace, layer: LayerToRegister, target: Target, index: number, signal: AbortSignal): Promise<StagedLayer> {
+async function extract(place: StagingPlace, layer: LayerToRegister, target: Target, index: number, busy: boolean, signal: AbortSignal): Promise<StagedLayer> {
   const content = await place.driver.content(target.cacheId)
   fs.mkdirSync(target.writeSet, { mode: 0o700 })
   const tarSplitFd = fs.openSync(path.join(target.writeSet, tarSplitName), 'wx', 0o644)
@@ -104,7 +105,7 @@ async function extract(place: StagingPlace, layer: LayerToRegister, target: Targ
     fs.fchmodSync(tarSplitFd, 0o644)
     const file = 'file' in layer.source ? layer.source.file : undefined
     const hashedElsewhere = file !== undefined && file.length >= hashElsewhereBytes && maxThreads > 1
-    const args: ApplyArguments = { dir: content.path, tarSplitFd, ...applyFormat(content), source: file, hashedElsewhere, limits: layer.limits ?? place.root.limits?.layer }
+    const args: ApplyArguments = { dir: content.path, tarSplitFd, ...applyFormat(content), source: file, hashedElsewhere, inflateHere: busy, limits: layer.limits ?? place.root.limits?.layer }
     const applied = runJob<ApplyArguments, ApplyOutcome>(jobsModule, 'applyJob', args, {
       signal, onProgress: layer.onProgress, input: 'stream' in layer.source ? layer.source.stream : undefined,
     })

@@ -9,6 +9,7 @@ import zlib from 'node:zlib'
 import { assert, suite } from '../../fixtures/harness/index.ts'
 import { StorageError } from '../errors.ts'
 import { compress, decompress, detectCompression, type DecompressOptions } from './compression.ts'
+import { gunzip } from './gunzip.ts'
 import { readTar } from './read-tar.ts'
 import { TarWriter } from './writer.ts'
 
@@ -21,9 +22,21 @@ function* pieces(bytes: Buffer, size: number): Generator<Buffer> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
 }
 
+/** gzip both ways, by streams and on this thread: they must agree. */
 async function all(bytes: Buffer, size = 64 * 1024, options?: DecompressOptions): Promise<Buffer> {
   const out: Buffer[] = []
-  for await (const chunk of decompress(pieces(bytes, size), options)) out.push(Buffer.from(chunk))
+  let failure: unknown
+  try {
+    for await (const chunk of decompress(pieces(bytes, size), options)) out.push(Buffer.from(chunk))
+  } catch (error) {
+    failure = error
+  }
+  if (detectCompression(bytes) === 'gzip') {
+    const read = (): Buffer => Buffer.concat([...gunzip(pieces(bytes, size), options)])
+    if (failure === undefined) assert.ok(read().equals(Buffer.concat(out)), 'inflated on this thread')
+    else assert.throws(read, (error: unknown) => StorageError.is(error, (failure as StorageError).code) && error.message === (failure as StorageError).message)
+  }
+  if (failure !== undefined) throw failure
   return Buffer.concat(out)
 }
 

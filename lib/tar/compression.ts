@@ -56,20 +56,28 @@ type Source = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
  * LIMIT_EXCEEDED, PREREQUISITE_MISSING when an optional package is absent.
  */
 export async function* decompress(source: Source, options: DecompressOptions = {}): AsyncGenerator<Buffer, void, undefined> {
-  const { maxBytes = Infinity, maxRatio = Infinity, ratioFrom = 1024 * 1024 } = options
   const counted = { bytes: 0 }
   const input = count(source, counted)
   const head = await peek(input, options.compression === undefined ? MAGIC_BYTES : 0)
   const compression = options.compression ?? detectCompression(head)
   options.onDetect?.(compression)
   const whole = prepend(head, input)
+  const check = limiter(compression, options)
   let size = 0
   for await (const chunk of decoder(compression, whole)) {
     if (chunk.length === 0) continue
     size += chunk.length
-    if (size > maxBytes) throw tooLarge('spoolBytes', `the uncompressed data is larger than ${maxBytes} bytes`)
-    if (size > ratioFrom && size > maxRatio * counted.bytes) throw tooLarge('expansionRatio', `the ${compression} data expands more than ${maxRatio} times`)
+    check(counted.bytes, size)
     yield chunk
+  }
+}
+
+/** To be told how many bytes went in and came out so far. @throws LIMIT_EXCEEDED */
+export function limiter(compression: Compression, options: DecompressOptions): (takenBytes: number, givenBytes: number) => void {
+  const { maxBytes = Infinity, maxRatio = Infinity, ratioFrom = 1024 * 1024 } = options
+  return (taken, given) => {
+    if (given > maxBytes) throw tooLarge('spoolBytes', `the uncompressed data is larger than ${maxBytes} bytes`)
+    if (given > ratioFrom && given > maxRatio * taken) throw tooLarge('expansionRatio', `the ${compression} data expands more than ${maxRatio} times`)
   }
 }
 
@@ -121,7 +129,8 @@ function decoder(compression: Compression, input: AsyncGenerator<Buffer>): Async
   }
 }
 
-function damaged(compression: Compression, reason: string, cause: unknown): StorageError {
+/** The error for data that cannot be decompressed, `reason` being the decoder's. */
+export function damaged(compression: Compression, reason: string, cause: unknown): StorageError {
   const truncated = /unexpected end|prematurely|incomplete/i.test(reason)
   return new StorageError('INVALID_ARCHIVE', `cannot decompress ${compression} data: ${truncated ? 'unexpected end of data' : reason}`, {
     hint: truncated ? 'the data is truncated; fetch or write it again' : 'the data is damaged; fetch or write it again',
