@@ -3,10 +3,12 @@
 import { StorageError } from '../errors.ts'
 import { emptyTarDigest, parseDigest } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
+import { jobsModule } from '../diff/jobs.ts'
 import { applyChanges } from '../images/changes.ts'
 import { encodeConfig, runtimeConfig } from '../images/config.ts'
 import type { ImageStore } from '../images/index.ts'
 import type { LayerStore, Operation, RwLayers } from '../layers/index.ts'
+import { warmThread } from '../sys/threads.ts'
 import { timestamp } from './config.ts'
 import type { ContainerConfig, ContainerRecord } from './config.ts'
 import { onlyIfEmpty } from './empty-layer.ts'
@@ -44,6 +46,8 @@ export interface CommitPlace {
 
 /** @throws what reading the container, registering the layer and making the image throw; INVALID_ARGUMENT for `changes` */
 export async function commitContainer({ layers, rw, images }: CommitPlace, container: ContainerRecord, options: CommitOptions): Promise<CommitResult> {
+  // It will apply the layer, and starts while this thread finds out what changed.
+  warmThread(jobsModule)
   return await layers.operation('commit', async operation => {
     const image = container.imageId === undefined ? undefined : await images.get(container.imageId)
     const parent = image?.layers.at(-1)
@@ -69,12 +73,12 @@ export async function commitContainer({ layers, rw, images }: CommitPlace, conta
 
 async function registerChanges(layers: LayerStore, rw: RwLayers, operation: Operation, id: string, parent: ChainId | undefined, { signal, onProgress }: CommitOptions):
 Promise<{ chainId?: ChainId; diffId?: Digest; skipped: CommitResult['skipped'] }> {
-  const changes = rw.tar(id, { signal })
+  const changes = rw.tar(id, { signal, shared: true })
   try {
     // Docker records a commit without changes as an empty layer, and so keeps none.
     const { stream, outcome } = await onlyIfEmpty(changes)
     if (stream === undefined) return { skipped: (await outcome).skipped }
-    const [layer] = await layers.register(operation, [{ source: { stream }, ...(onProgress === undefined ? {} : { onProgress }) }], parent)
+    const [layer] = await layers.register(operation, [{ source: { stream, plain: true }, ...(onProgress === undefined ? {} : { onProgress }) }], parent)
     if (layer === undefined) throw new StorageError('CORRUPT', 'registering the changes gave no layer', { op: 'commit' })
     const { skipped, diffId } = await outcome
     if (parseDigest(diffId) !== layer.diffId || layer.diffId === emptyTarDigest) {

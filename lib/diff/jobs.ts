@@ -44,6 +44,8 @@ export interface ApplyArguments {
   readonly xattrPrefix?: string | undefined
   /** Where the bytes come from; absent: from the job's input. */
   readonly source?: FileRange | undefined
+  /** True: what comes from the input is not compressed. Default false: its first bytes tell. */
+  readonly plain?: boolean | undefined
   /** True: another job hashes the source (hashJob); the digest of its bytes is then left empty here. Default false. */
   readonly hashedElsewhere?: boolean | undefined
   /** True: all processors have work, so that gzip is inflated in the job's own thread. Default false. */
@@ -124,7 +126,7 @@ export async function applyJob(args: ApplyArguments, context: JobContext): Promi
   let blobBytes = 0
   const source = args.source
   const compression = source === undefined ? undefined : detectCompression(peek(source))
-  const plain = compression === 'none'
+  const plain = compression === 'none' || source === undefined && args.plain === true
   const hashSource = args.hashedElsewhere !== true
   function* counted(chunks: Iterable<Buffer>): Generator<Buffer> {
     for (const chunk of chunks) {
@@ -235,28 +237,44 @@ export function writeJob(args: WriteArguments, context: JobContext): Promise<Wri
   })
 }
 
-/** Collects small buffers into chunks of 1 MiB, as each chunk costs a message. */
+/** Collects small buffers into chunks, as each chunk costs a message. A chunk's memory is given away with it. */
 class Batches {
   readonly #context: JobContext
-  readonly #buffer = Buffer.allocUnsafeSlow(chunkBytes)
+  readonly #sizeBytes: number
+  #buffer: Buffer
   #used = 0
 
-  constructor(context: JobContext) { this.#context = context }
+  constructor(context: JobContext, sizeBytes = chunkBytes) {
+    this.#context = context
+    this.#sizeBytes = sizeBytes
+    this.#buffer = Buffer.allocUnsafeSlow(sizeBytes)
+  }
+
+  /** Free memory, `wanted` bytes of it where that is little. What is filled from its beginning is added without a copy. */
+  room(wanted: number): Buffer {
+    if (this.#buffer.length - this.#used < Math.min(wanted, 64 * 1024)) this.flush()
+    return this.#buffer.subarray(this.#used)
+  }
 
   add(bytes: Buffer): void {
+    if (bytes.buffer === this.#buffer.buffer) {
+      this.#used += bytes.length
+      return
+    }
     for (let done = 0; done < bytes.length;) {
+      if (this.#used === this.#buffer.length) this.flush()
       const n = Math.min(bytes.length - done, this.#buffer.length - this.#used)
       bytes.copy(this.#buffer, this.#used, done, done + n)
       this.#used += n
       done += n
-      if (this.#used === this.#buffer.length) this.flush()
     }
   }
 
   flush(): void {
     this.#context.checkAborted()
-    if (this.#used > 0) this.#context.write(this.#buffer.subarray(0, this.#used))
+    if (this.#used > 0) this.#context.write(this.#buffer.subarray(0, this.#used), true)
     this.#used = 0
+    if (this.#buffer.length === 0) this.#buffer = Buffer.allocUnsafeSlow(this.#sizeBytes)
   }
 }
 
@@ -281,6 +299,9 @@ export function changesJob(args: ChangesArguments, context: JobContext): Promise
   })
 }
 
+/** What waits on the other side (hash, file) is woken once for each: with 1 MiB a save took 6 % more processor time, with 256 KiB 12 %. */
+const assembledBytes = 4 * chunkBytes
+
 export interface AssembleArguments {
   /** The directory that holds the layer's files: its branch, or its complete tree. */
   readonly dir: string
@@ -295,11 +316,11 @@ export async function assembleJob(args: AssembleArguments, context: JobContext):
   // The first chunk is fetched outside the jail, as a decompressor may load a module for it.
   const first = await lines.next()
   await inPlace(args.dir, async place => {
-    const out = new Batches(context)
+    const out = new Batches(context, assembledBytes)
     const reader = new TarSplitReader()
     const assembler = new TarAssembler(
       name => fs.openSync(place.path(cleanName(name)), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW),
-      bytes => out.add(bytes))
+      bytes => out.add(bytes), wanted => out.room(wanted))
     for (let next = first; next.done !== true; next = await lines.next()) for (const entry of reader.push(next.value)) assembler.add(entry)
     for (const entry of reader.finish()) assembler.add(entry)
     out.flush()

@@ -41,25 +41,35 @@ const noBytes = Buffer.alloc(0)
 
 /** Write the changes from `lower` to `upper` (all of `upper` without a lower) to `emit`, whose buffers are valid during the call only. */
 export function writeLayerSync(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}, onStep?: () => void): WriteSummary {
+  const steps = writeLayerSteps(upper, lower, emit, options, onStep)
+  for (;;) {
+    const next = steps.next()
+    if (next.done === true) return next.value
+  }
+}
+
+/** The same, with a rest after each entry and each MiB of a file: for a thread that has other work. */
+export function* writeLayerSteps(upper: TreeSpec, lower: TreeSpec | undefined, emit: (bytes: Buffer) => void, options: WriteOptions = {}, onStep?: () => void): Generator<void, WriteSummary> {
   const writer = new LayerWriter(emit, options.sparse ?? 'auto', options.owners)
   const compare = (everywhere: boolean): Generator<TreeChange> => compareTrees(upper, lower, {
     only: options.only, everywhere, onUnchangedLink: (node, parents) => writer.unchangedLink(node, parents), ...(onStep === undefined ? {} : { onStep }),
   })
-  const write = (change: TreeChange): void => {
+  function* write(change: TreeChange): Generator<void> {
     if (change.kind === 'D') writer.whiteout(change.name)
-    else writer.node(change.node)
+    else yield* writer.node(change.node)
+    yield
   }
   let reached: Buffer | undefined
   for (const change of compare(false)) {
     if (lower !== undefined && linkedElsewhere(change)) { reached = nameOf(change); break }
-    write(change)
+    yield* write(change)
   }
   if (reached !== undefined) {
     writer.walkAgain(true)
     for (const change of compare(true)) {
       if (Buffer.compare(inOrder(nameOf(change)), inOrder(reached)) < 0) continue
       writer.walkAgain(false)
-      write(change)
+      yield* write(change)
     }
   }
   return writer.finish()
@@ -113,7 +123,7 @@ class LayerWriter {
 
   /** An unchanged name of an inode of which another name is written: a link keeps them together. */
   unchangedLink(node: TreeNode, parents: readonly TreeNode[]): void {
-    this.#unlessGone(node, () => {
+    try {
       const key = inodeKey(node.st)
       const unchanged = { name: node.name, parents: parents.map(parent => this.#parent(parent)) }
       const target = this.#written.get(key)
@@ -124,16 +134,14 @@ class LayerWriter {
       const names = this.#unchanged.get(key)
       if (names === undefined) this.#unchanged.set(key, [unchanged])
       else names.push(unchanged)
-    })
+    } catch (error) {
+      this.#skipIfGone(node, error)
+    }
   }
 
-  #unlessGone(node: TreeNode, work: () => void): void {
-    try {
-      work()
-    } catch (error) {
-      if (!(error instanceof Vanished)) throw error
-      this.#skipped.push({ path: node.name.toString(), what: 'entry', reason: 'vanished or changed its kind while it was read' })
-    }
+  #skipIfGone(node: TreeNode, error: unknown): void {
+    if (!(error instanceof Vanished)) throw error
+    this.#skipped.push({ path: node.name.toString(), what: 'entry', reason: 'vanished or changed its kind while it was read' })
   }
 
   #parent(node: TreeNode): TarHeader {
@@ -159,11 +167,15 @@ class LayerWriter {
     this.#tar.end()
   }
 
-  node(node: TreeNode): void {
-    this.#unlessGone(node, () => this.#node(node))
+  *node(node: TreeNode): Generator<void> {
+    try {
+      yield* this.#node(node)
+    } catch (error) {
+      this.#skipIfGone(node, error)
+    }
   }
 
-  #node(node: TreeNode): void {
+  *#node(node: TreeNode): Generator<void> {
     if (baseOf(node.name).subarray(0, whiteoutPrefix.length).equals(whiteoutPrefix)) {
       this.#skipped.push({ path: node.name.toString(), what: 'entry', reason: 'a layer would take its name for a deletion' })
       return
@@ -171,7 +183,7 @@ class LayerWriter {
     const header = read(() => this.#headerOf(node))
     if (header.type === 'directory') { this.#directory(header); return }
     if (this.#isFurtherName(node)) return
-    if (header.type === 'file') { this.#file(node, header); return }
+    if (header.type === 'file') { yield* this.#file(node, header); return }
     this.#put(header)
     this.#tar.end()
     this.#remember(node)
@@ -203,7 +215,7 @@ class LayerWriter {
     this.#tar.end()
   }
 
-  #file(node: TreeNode, header: TarHeader): void {
+  *#file(node: TreeNode, header: TarHeader): Generator<void> {
     // NONBLOCK: a fifo put in the file's place must not hang us.
     const fd = read(() => fs.openSync(node.dataPath, O_RDONLY | O_NOFOLLOW | O_NONBLOCK))
     try {
@@ -213,7 +225,7 @@ class LayerWriter {
       const ranges = this.#ranges(fd, st)
       if (ranges !== undefined) header.sparse = ranges
       this.#put(header)
-      for (const range of ranges ?? [{ offset: 0, length: st.size }]) this.#copy(fd, range)
+      for (const range of ranges ?? [{ offset: 0, length: st.size }]) yield* this.#copy(fd, range)
       this.#tar.end()
       this.#remember(node)
     } finally {
@@ -230,7 +242,7 @@ class LayerWriter {
     return st.size - stored < threshold ? undefined : ranges
   }
 
-  #copy(fd: number, range: DataRange): void {
+  *#copy(fd: number, range: DataRange): Generator<void> {
     const end = range.offset + range.length
     for (let at = range.offset; at < end;) {
       const want = Math.min(this.#chunk.length, end - at)
@@ -240,6 +252,7 @@ class LayerWriter {
       const n = got === 0 ? want : got
       this.#tar.data(this.#chunk.subarray(0, n))
       at += n
+      if (at < end) yield
     }
   }
 

@@ -2,20 +2,23 @@
 // xattrs, and times in nanoseconds, the directories' last. Never follows a link, never overwrites, and a failed copy removes what it made.
 
 import fs from 'node:fs'
-import { asStorageError, isErrno, StorageError } from '../errors.ts'
-import { nodeTime, setTimes, setTimesFd, splitDev } from '../sys/files.ts'
-import { nativeReason } from '../sys/native.ts'
-import { privileges } from '../sys/privileges.ts'
-import { runJob } from '../sys/threads.ts'
+import { asStorageError, StorageError } from '../errors.ts'
+import { canStandAlone, withOwnUmask } from '../sys/jail.ts'
+import { maxThreads, runJob } from '../sys/threads.ts'
 import type { JobContext } from '../sys/threads.ts'
-import { copyData } from './copy-data.ts'
-import type { CopyMethod } from './copy-data.ts'
-import { copyXattrs } from './copy-xattrs.ts'
-import { openat2Place, openat2Works } from './openat2-place.ts'
-import { makeSpecial, setOwnership } from './override-stat.ts'
-import type { Outcome } from './override-stat.ts'
+import { addCounts, copyOther, noCounts } from './copy-entry.ts'
+import type { Copy, CopyReport } from './copy-entry.ts'
+import { complete, fill, fillGuarded } from './copy-fill.ts'
+import type { Left } from './copy-fill.ts'
+import { openCareful, openKnowing } from './copy-new-file.ts'
+import { guardedSide, plainSide } from './copy-sides.ts'
+import type { Side } from './copy-sides.ts'
+import { failWork, isFailed, isMade, sharedWork, Work } from './copy-work.ts'
+import { openat2Works } from './openat2-place.ts'
 import { removeTreeSync } from './remove-tree.ts'
 import { joinPath, readNames } from './walk.ts'
+
+export type { CopyReport } from './copy-entry.ts'
 
 export interface CopyOptions {
   /** `to` is an existing directory that receives the content, and the source's own attributes. Default false: `to` must not exist. */
@@ -28,113 +31,48 @@ export interface CopyOptions {
   readonly changing?: boolean
 }
 
-/** What a copy did, and what it could not keep. */
-export interface CopyReport {
-  readonly files: number
-  readonly directories: number
-  /** Symlinks, devices, fifos, sockets. */
-  readonly others: number
-  readonly hardLinks: number
-  /** Apparent size of the files, each inode once. */
-  readonly sizeBytes: number
-  /** Files by the way their data went; empty files in none. */
-  readonly methods: Readonly<Record<CopyMethod, number>>
-  /** Extended attributes that the target cannot have (copy-xattrs.ts); without native calls none is copied and none is counted. */
-  readonly xattrsMissing: number
-  /** Owners, modes and devices kept only as a note (override-stat.ts), and those not even noted. */
-  readonly noted: number
-  readonly lost: number
+/** One copy, as the threads that work on it are told. */
+interface CopyJob {
+  readonly from: Uint8Array
+  readonly to: Uint8Array
+  readonly options: CopyOptions
+  readonly shared: SharedArrayBuffer
 }
 
-type Counts = { -readonly [K in keyof CopyReport]: CopyReport[K] } & { methods: Record<CopyMethod, number> }
+/** What a thread has done, and what it leaves to the last: nothing, where it has done all. */
+interface Part { readonly report: CopyReport; readonly left?: Left }
 
-interface Copy {
-  readonly device: bigint
-  readonly from: Side
-  readonly to: Side
-  /** First copy of each inode with several names, by `dev:ino`: its name in the tree. */
-  readonly linked: Map<string, Buffer>
-  readonly counts: Counts
-  readonly check: () => void
-}
-
-/** How the names of a tree, none being its root, become paths. */
-interface Side {
-  /** Of an entry; the last component is not followed by calls that do not follow links. */
-  path(name: Buffer): Buffer
-  /** Of a directory itself, for calls that would follow a link in its place. */
-  directory(name: Buffer): Buffer
-  /** chmod(2) follows links; of an entry. */
-  chmod(name: string | Buffer, mode: number): void
-  close(): void
-}
-
-function plainSide(root: Buffer): Side {
-  const path = (name: Buffer): Buffer => name.length === 0 ? root : joinPath(root, name)
-  return { path, directory: path, chmod: (at, mode) => fs.chmodSync(at, mode), close: () => undefined }
-}
-
-const O_PATH = 0o10000000
-const dot = Buffer.from('.')
-
-function guardedSide(root: Buffer): Side {
-  const place = openat2Place(root)
-  const whole = Buffer.from(place.root)
-  return {
-    path: name => name.length === 0 ? whole : Buffer.from(place.path(name)),
-    directory: name => name.length === 0 ? whole : Buffer.from(place.path(joinPath(name, dot))),
-    chmod(at, mode) {
-      // There is no lchmod(2); a descriptor of a link itself refuses (ELOOP or EOPNOTSUPP).
-      const fd = fs.openSync(at, O_PATH | O_NOFOLLOW)
-      try { fs.chmodSync(`/proc/self/fd/${fd}`, mode) } finally { fs.closeSync(fd) }
-    },
-    close: () => place.close(),
-  }
-}
+/** What only a thread has: an umask of its own, an abort, and others to call for help. */
+interface Thread { readonly noMask: boolean; readonly check: () => void; readonly onMuch?: () => void }
 
 /**
  * Copy the file or tree `from` to `to`.
  * @throws ALREADY_EXISTS (`to`), NOT_FOUND (`from`), NO_SPACE, PERMISSION_DENIED, …; nothing made is left
  */
 export function copyTreeSync(from: string | Buffer, to: string | Buffer, options: CopyOptions = {}, check: () => void = () => undefined): CopyReport {
-  const source = Buffer.from(from), target = Buffer.from(to)
-  const counts: Counts = {
-    files: 0, directories: 0, others: 0, hardLinks: 0, sizeBytes: 0, xattrsMissing: 0, noted: 0, lost: 0,
-    methods: { reflink: 0, copy_file_range: 0, 'read/write': 0 },
-  }
-  let made = false
+  const job: CopyJob = { from: Buffer.from(from), to: Buffer.from(to), options, shared: sharedWork() }
   try {
-    const stat = fs.lstatSync(source, { bigint: true })
-    if (options.into === true) {
-      if (readNames(target).length > 0) throw new StorageError('FAILED_PRECONDITION', `copying into ${target}: the directory is not empty`, { op: 'copy', path: target.toString() })
-    } else {
-      if (fs.lstatSync(target, { throwIfNoEntry: false }) !== undefined) throw new StorageError('ALREADY_EXISTS', `copying to ${target}: it exists`, { op: 'copy', path: target.toString(), errno: 'EEXIST' })
-      if (stat.isDirectory()) fs.mkdirSync(target, 0o700)
-    }
-    made = true
-    const device = fs.lstatSync(stat.isDirectory() ? target : parentOf(target), { bigint: true }).dev
-    const sideOf = options.changing === true && stat.isDirectory() && openat2Works() ? guardedSide : plainSide
-    const sides: Side[] = []
-    try {
-      for (const root of [source, target]) sides.push(sideOf(root))
-      const copy: Copy = { device, from: sides[0] as Side, to: sides[1] as Side, linked: new Map(), counts, check }
-      if (stat.isDirectory()) fillDirectory(Buffer.alloc(0), stat, copy)
-      else copyOther(Buffer.alloc(0), source, stat, copy)
-    } finally {
-      for (const side of sides) side.close()
-    }
-    return counts
+    return begin(job, { noMask: false, check }).report
   } catch (error) {
-    const first = asStorageError(error, `copying ${source} to ${target}`, { op: 'copy' })
-    // What others write to is removed as carefully as it was made, by whoever called.
-    if (made && options.changing !== true) clean(target, options.into === true, first)
+    const first = failure(job, error)
+    if (mustClean(job)) clean(job, first)
     throw first
   }
 }
 
-function clean(target: Buffer, keepDirectory: boolean, first: StorageError): void {
+function failure({ from, to }: CopyJob, error: unknown): StorageError {
+  return asStorageError(error, `copying ${Buffer.from(from)} to ${Buffer.from(to)}`, { op: 'copy' })
+}
+
+/** What others write to is removed as carefully as it was made, by whoever called. */
+function mustClean({ options, shared }: CopyJob): boolean {
+  return isMade(shared) && options.changing !== true
+}
+
+function clean({ to, options }: CopyJob, first: Error): void {
+  const target = Buffer.from(to)
   try {
-    if (!keepDirectory) removeTreeSync(target)
+    if (options.into !== true) removeTreeSync(target)
     else for (const name of readNames(target)) removeTreeSync(joinPath(target, name))
   } catch (error) {
     // The first failure is what the caller must hear; what could not be cleaned is added to it.
@@ -147,160 +85,138 @@ function parentOf(path: Buffer): Buffer {
   return at < 0 ? Buffer.from('.') : at === 0 ? Buffer.from('/') : path.subarray(0, at)
 }
 
-function copyEntry(name: Buffer, copy: Copy): void {
-  const from = unlessGone(() => copy.from.path(name))
-  const stat = from === undefined ? undefined : unlessGone(() => fs.lstatSync(from, { bigint: true, throwIfNoEntry: false }))
-  if (from === undefined || stat === undefined) return // gone since it was listed
-  if (!stat.isDirectory()) { copyOther(name, from, stat, copy); return }
-  fs.mkdirSync(copy.to.path(name), 0o700)
-  fillDirectory(name, stat, copy)
-}
-
-/** Undefined for what the source's owner has removed, or swapped for something else, since it was looked at. */
-function unlessGone<T>(work: () => T): T | undefined {
-  try {
-    return work()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EINVAL')) return undefined
-    throw error
-  }
-}
-
-function fillDirectory(name: Buffer, stat: fs.BigIntStats, copy: Copy): void {
-  copy.check()
-  copy.counts.directories++
-  const names = name.length === 0 ? readNames(copy.from.directory(name)) : unlessGone(() => readNames(copy.from.directory(name))) ?? []
-  for (const child of names) copyEntry(joinPath(name, child), copy)
-  finish(unlessGone(() => copy.from.directory(name)), copy.to.directory(name), stat, copy)
-}
-
-function copyOther(name: Buffer, from: Buffer, stat: fs.BigIntStats, copy: Copy): void {
-  const { counts, linked } = copy
-  const key = stat.nlink > 1n ? `${stat.dev}:${stat.ino}` : undefined
-  const first = key === undefined ? undefined : linked.get(key)
-  if (first !== undefined && link(copy.to.path(first), copy.to.path(name))) { counts.hardLinks++; return }
-  const to = copy.to.path(name)
-  if (stat.isFile()) {
-    if (!copyFile(from, to, stat, copy)) return
+/** The first thread's part: makes the target, and with no help all that is in it. */
+function begin(job: CopyJob, thread: Thread): Part {
+  const { options } = job
+  const source = Buffer.from(job.from), target = Buffer.from(job.to)
+  const work = new Work(job.shared, true)
+  const stat = fs.lstatSync(source, { bigint: true })
+  if (options.into === true) {
+    if (readNames(target).length > 0) throw new StorageError('FAILED_PRECONDITION', `copying into ${target}: the directory is not empty`, { op: 'copy', path: target.toString() })
   } else {
-    counts.others++
-    if (stat.isSymbolicLink()) {
-      const target = unlessGone(() => fs.readlinkSync(from, { encoding: 'buffer' }))
-      if (target === undefined) return
-      fs.symlinkSync(target, to)
-      finish(from, to, stat, copy)
-    } else if (!copySpecial(from, to, stat, copy)) return
+    if (fs.lstatSync(target, { throwIfNoEntry: false }) !== undefined) throw new StorageError('ALREADY_EXISTS', `copying to ${target}: it exists`, { op: 'copy', path: target.toString(), errno: 'EEXIST' })
+    if (stat.isDirectory()) fs.mkdirSync(target, 0o700)
   }
-  if (key !== undefined && first === undefined) linked.set(key, name)
-}
-
-/** False where the file system allows no further link to the inode: then the file is copied once more. */
-function link(first: Buffer, to: Buffer): boolean {
+  work.made()
+  if (stat.isDirectory() && !(options.changing === true && openat2Works())) return fillPart(job, work, thread)
+  const sides: Side[] = []
   try {
-    fs.linkSync(first, to) // link(2): a symlink itself is linked, not what it points to
-    return true
-  } catch (error) {
-    if (isErrno(error, 'EMLINK', 'EPERM', 'EOPNOTSUPP')) return false
-    throw error
-  }
-}
-
-function copySpecial(from: Buffer, to: Buffer, stat: fs.BigIntStats, copy: Copy): boolean {
-  // Ours without the right to chown: root's, by the rule of override-stat.ts, so that the copy is a fifo too and not a note.
-  const isOwn = !privileges().chown && Number(stat.uid) === process.geteuid?.()
-  const owner = isOwn ? { uid: 0, gid: 0 } : { uid: Number(stat.uid), gid: Number(stat.gid) }
-  const outcome = makeSpecial(to, { mode: Number(stat.mode), ...owner, ...splitDev(stat.rdev) }, copy.to.chmod)
-  count(outcome, copy.counts)
-  if (outcome === 'lost' && fs.lstatSync(to, { throwIfNoEntry: false }) === undefined) return false
-  if (outcome === 'real') copy.counts.xattrsMissing += xattrs(from, to)
-  setTimesOf(to, stat)
-  return true
-}
-
-function count(outcome: Outcome, counts: Counts): void {
-  if (outcome !== 'real') counts[outcome]++
-}
-
-const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants
-
-/** False when it is no file any more. */
-function copyFile(from: Buffer, to: Buffer, stat: fs.BigIntStats, copy: Copy): boolean {
-  // O_NONBLOCK: should a fifo have taken the file's place since lstat, opening it must not hang.
-  const fdIn = unlessGone(() => fs.openSync(from, O_RDONLY | O_NOFOLLOW | O_NONBLOCK))
-  if (fdIn === undefined) return false
-  try {
-    // A device that has taken its place may be the host's disk.
-    if (!fs.fstatSync(fdIn).isFile()) return false
-    copy.counts.files++
-    copy.counts.sizeBytes += Number(stat.size)
-    const fdOut = fs.openSync(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
-    try {
-      if (stat.size > 0n) copy.counts.methods[copyData(fdIn, fdOut, stat, copy.device)]++
-      finish(from, to, stat, copy, fdOut)
-    } finally {
-      fs.closeSync(fdOut)
-    }
-    return true
+    for (const root of [source, target]) sides.push((stat.isDirectory() ? guardedSide : plainSide)(root))
+    const [from, to] = sides as [Side, Side]
+    const { dev } = fs.lstatSync(stat.isDirectory() ? target : parentOf(target), { bigint: true })
+    const copy: Copy = { device: dev, from, to, open: openCareful, linked: new Map(), counts: noCounts(), check: thread.check }
+    if (stat.isDirectory()) fillGuarded(Buffer.alloc(0), stat, copy)
+    else copyOther(Buffer.alloc(0), source, stat, copy)
+    return { report: copy.counts }
   } finally {
-    fs.closeSync(fdIn)
+    for (const side of sides) side.close()
+  }
+}
+
+function plainCopy({ from, to, options }: CopyJob, { noMask, check }: Thread): Copy {
+  const target = Buffer.from(to)
+  return {
+    device: fs.lstatSync(target, { bigint: true }).dev, from: plainSide(Buffer.from(from)), to: plainSide(target),
+    // A directory that was there already is not ours, and may be open to others.
+    open: options.into === true ? openCareful : openKnowing(noMask), linked: new Map(), counts: noCounts(), check,
+  }
+}
+
+function fillPart(job: CopyJob, work: Work, thread: Thread): Part {
+  const copy = plainCopy(job, thread)
+  try {
+    const left = fill(copy, work, thread.onMuch)
+    if (!work.alone) return { report: copy.counts, left }
+    complete(left, copy)
+    return { report: copy.counts }
+  } catch (error) {
+    failWork(job.shared)
+    throw error
   }
 }
 
 /**
- * Owner, xattrs, mode, times, in this order: chown clears setuid and security.capability; a user.* attribute cannot be set on what the
- * mode makes unwritable for us; and each of them changes ctime only, so the times come last.
+ * `copyTreeSync` in worker threads, so that the event loop goes on: a large tree, unless it is `changing`, by as many as there are processors.
+ * @throws as it, and ABORTED by the signal
  */
-function finish(from: Buffer | undefined, to: Buffer, stat: fs.BigIntStats, copy: Copy, fd?: number): void {
-  const { counts } = copy
-  const owner = { uid: Number(stat.uid), gid: Number(stat.gid), mode: Number(stat.mode) & 0o7777 }
-  const symlink = stat.isSymbolicLink()
-  if (privileged()) {
-    if (fd === undefined) fs.lchownSync(to, owner.uid, owner.gid)
-    else fs.fchownSync(fd, owner.uid, owner.gid)
-    counts.xattrsMissing += xattrs(from, to)
-    if (fd !== undefined) fs.fchmodSync(fd, owner.mode)
-    else if (!symlink) copy.to.chmod(to, owner.mode)
-  } else {
-    counts.xattrsMissing += xattrs(from, to)
-    // What is ours is as near to the truth as we are allowed, and its note, if it has one, came with the xattrs.
-    if (owner.uid !== process.geteuid?.()) count(setOwnership(to, owner, symlink, copy.to.chmod), counts)
-    else if (!symlink) copy.to.chmod(to, owner.mode)
-  }
-  if (fd !== undefined && nativeReason === undefined) setTimesFd(fd, stat.atimeNs, stat.mtimeNs)
-  else setTimesOf(to, stat)
-}
-
-/** None where the source has gone since. */
-function xattrs(from: Buffer | undefined, to: Buffer): number {
-  try {
-    return from === undefined ? 0 : copyXattrs(from, to)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return 0
-    throw error
-  }
-}
-
-/** Every owner can be set. In a user namespace ids without a place there fail (EINVAL), so that goes the careful way. */
-function privileged(): boolean {
-  const { chown, userNamespace } = privileges()
-  return chown && !userNamespace
-}
-
-function setTimesOf(path: Buffer, stat: fs.BigIntStats): void {
-  if (nativeReason === undefined) setTimes(path, stat.atimeNs, stat.mtimeNs)
-  // Seconds as a double, which Node cuts to microseconds: the best there is without utimensat(2).
-  else fs.lutimesSync(path, nodeTime(stat.atimeNs), nodeTime(stat.mtimeNs))
-}
-
-/** `copyTreeSync` in a worker thread, so that the event loop goes on. @throws as it, and ABORTED by the signal */
-export function copyTree(from: string | Buffer, to: string | Buffer, options: CopyOptions & { readonly signal?: AbortSignal | undefined } = {}): Promise<CopyReport> {
+export async function copyTree(from: string | Buffer, to: string | Buffer, options: CopyOptions & { readonly signal?: AbortSignal | undefined } = {}): Promise<CopyReport> {
   const { signal, ...rest } = options
-  return runJob<CopyJob, CopyReport>(import.meta.url, 'copyTreeJob', { from: Buffer.from(from), to: Buffer.from(to), options: rest }, { signal })
+  const job: CopyJob = { from: absolute(from), to: absolute(to), options: rest, shared: sharedWork() }
+  /** Helpers that have found no thread yet need none once the work is done. */
+  const over = new AbortController()
+  const helping: Promise<Part | undefined>[] = []
+  const help = async (): Promise<Part | undefined> => {
+    try {
+      return await runJob<CopyJob, Part>(import.meta.url, 'copyHelpJob', job, { signal: signal === undefined ? over.signal : AbortSignal.any([signal, over.signal]) })
+    } catch (error) {
+      // Where it has begun, it has said so in the shared words; the first thread may have ended for that, before this is heard.
+      if (over.signal.aborted && StorageError.is(error, 'ABORTED') && !isFailed(job.shared)) return undefined
+      failWork(job.shared)
+      throw error
+    }
+  }
+  const onProgress = (): void => {
+    while (helping.length < maxThreads - 1) {
+      const helped = help()
+      helped.catch(() => undefined) // heard below, perhaps much later
+      helping.push(helped)
+    }
+  }
+  try {
+    const first = runJob<CopyJob, Part>(import.meta.url, 'copyTreeJob', job, { signal, onProgress }).finally(() => over.abort())
+    const results = await Promise.allSettled([first, ...await first.then(() => helping, () => helping)])
+    const reasons = results.flatMap(result => result.status === 'rejected' ? [result.reason as unknown] : [])
+    // Helpers that were told to stop are not what failed.
+    if (reasons.length > 0) throw reasons.find(reason => !StorageError.is(reason, 'ABORTED')) ?? reasons[0]
+    if (isFailed(job.shared)) throw new TypeError('a thread of a copy failed and did not say so')
+    const parts = results.flatMap(result => result.status === 'fulfilled' && result.value !== undefined ? [result.value] : [])
+    const counts = noCounts()
+    for (const { report } of parts) addCounts(counts, report)
+    const lefts = parts.flatMap(({ left }) => left ?? [])
+    if (lefts.length > 0) {
+      const left: Left = { directories: lefts.flatMap(({ directories }) => directories), linked: lefts.flatMap(({ linked }) => linked) }
+      addCounts(counts, await runJob<EndJob, CopyReport>(import.meta.url, 'copyEndJob', { ...job, left }, { signal }))
+    }
+    return counts
+  } catch (error) {
+    const first = failure(job, error)
+    if (mustClean(job)) first.message += await runJob<CopyJob, string>(import.meta.url, 'copyCleanJob', job).catch((e: Error) => ` (and removing the partial copy failed: ${e.message})`)
+    throw first
+  }
 }
 
-interface CopyJob { readonly from: Uint8Array; readonly to: Uint8Array; readonly options: CopyOptions }
+/** A worker's own working directory may differ (jail.ts). */
+function absolute(path: string | Buffer): Buffer {
+  const bytes = Buffer.from(path)
+  return bytes[0] === 0x2f ? bytes : Buffer.concat([Buffer.from(`${process.cwd()}/`), bytes])
+}
+
+type EndJob = CopyJob & { readonly left: Left }
+
+async function unmasked<T>(work: (noMask: boolean) => T): Promise<T> {
+  return canStandAlone() ? await withOwnUmask(() => work(true)) : work(false)
+}
 
 /** For threads.ts only. */
-export function copyTreeJob({ from, to, options }: CopyJob, context: JobContext): CopyReport {
-  return copyTreeSync(Buffer.from(from), Buffer.from(to), options, () => context.checkAborted())
+export function copyTreeJob(job: CopyJob, context: JobContext): Promise<Part> {
+  return unmasked(noMask => begin(job, { noMask, check: () => context.checkAborted(), onMuch: () => context.progress(0) }))
+}
+
+/** For threads.ts only. */
+export function copyHelpJob(job: CopyJob, context: JobContext): Promise<Part> {
+  return unmasked(noMask => fillPart(job, new Work(job.shared, false), { noMask, check: () => context.checkAborted() }))
+}
+
+/** For threads.ts only. */
+export function copyEndJob(job: EndJob, context: JobContext): CopyReport {
+  const copy = plainCopy(job, { noMask: false, check: () => context.checkAborted() })
+  complete(job.left, copy)
+  return copy.counts
+}
+
+/** For threads.ts only. Returns what could not be removed, to be said with the first failure. */
+export function copyCleanJob(job: CopyJob): string {
+  const first = new Error('')
+  clean(job, first)
+  return first.message
 }

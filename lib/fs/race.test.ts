@@ -56,7 +56,8 @@ for (const [what, swaps] of Object.entries(attacks)) {
     fs.mkdirSync(shared)
     await swapping(t, shared, swaps(at))
     let disturbed = 0
-    for (let i = 0; i < 30; i++) {
+    // On until a swap was met: which of them is, is the scheduler's doing.
+    for (let i = 0; i < 30 || disturbed === 0; i++) {
       const to = path.join(shared, 'to')
       try {
         await copyTree(from, to, { changing: true })
@@ -75,7 +76,6 @@ for (const [what, swaps] of Object.entries(attacks)) {
       }
       assertSame()
     }
-    assert.ok(disturbed > 0, 'nothing was swapped in time')
   })
 }
 

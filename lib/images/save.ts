@@ -4,11 +4,13 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { createHash } from 'node:crypto'
+import { jobsModule } from '../diff/jobs.ts'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
 import { syncDirectory } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import type { ChainId, Digest } from '../ids.ts'
 import type { Operation } from '../layers/types.ts'
+import { warmThread } from '../sys/threads.ts'
 import { compress } from '../tar/compression.ts'
 import type { TarHeader } from '../tar/types.ts'
 import { TarWriter } from '../tar/writer.ts'
@@ -25,10 +27,49 @@ interface SavedFile {
   readonly path: string
   readonly sizeBytes: number
   readonly mtimeSeconds: number
-  readonly content: AsyncIterable<Buffer> | Iterable<Buffer>
+  readonly content: AsyncGenerator<Buffer, void, undefined>
 }
 
+/** Chunks that are made before they are asked for, so that one is hashed while another is written. */
+const chunksAhead = 2
+
 export async function* saveAsTar(context: ImageContext, references: readonly string[], options: SaveOptions): AsyncGenerator<Buffer, void, undefined> {
+  const stop = new AbortController()
+  const onAbort = (): void => stop.abort()
+  options.signal?.addEventListener('abort', onAbort, { once: true })
+  if (options.signal?.aborted) onAbort()
+  try {
+    yield* ahead(tarOf(context, references, { ...options, signal: stop.signal }), chunksAhead, onAbort)
+  } finally {
+    options.signal?.removeEventListener('abort', onAbort)
+  }
+}
+
+/** What `source` yields, with `count` items under way while the consumer works on one. `stop` cuts those short that nobody will take. */
+async function* ahead<T>(source: AsyncGenerator<T, void, undefined>, count: number, stop: () => void = () => undefined): AsyncGenerator<T, void, undefined> {
+  const pulls: Promise<IteratorResult<T, void>>[] = []
+  const pull = (): void => {
+    const next = source.next()
+    // Whoever awaits it hears of a failure; here only so that one that nobody comes to is not unhandled.
+    next.catch(() => undefined)
+    pulls.push(next)
+  }
+  try {
+    for (let i = 0; i < count; i++) pull()
+    for (;;) {
+      const next = await pulls.shift()
+      if (next === undefined || next.done === true) return
+      pull()
+      yield next.value
+    }
+  } finally {
+    stop()
+    // Behind the pulls, in order: it returns when all of them have come to their end.
+    await source.return(undefined)
+  }
+}
+
+async function* tarOf(context: ImageContext, references: readonly string[], options: SaveOptions): AsyncGenerator<Buffer, void, undefined> {
   const pending: Buffer[] = []
   // What the writer emits is valid during the call only. Content is ours already, and goes on as it is.
   let content: Buffer | undefined
@@ -95,7 +136,7 @@ function makeEmpty(dir: string): boolean {
 async function writeFile(target: string, { content }: SavedFile): Promise<void> {
   const fd = fs.openSync(target, 'wx', 0o644)
   try {
-    for await (const chunk of content) await writeAll(fd, chunk)
+    for await (const chunk of ahead(content, chunksAhead)) await writeAll(fd, chunk)
     await new Promise<void>((resolve, reject) => { fs.fdatasync(fd, error => error ? reject(error) : resolve()) })
   } finally {
     fs.closeSync(fd)
@@ -105,6 +146,8 @@ async function writeFile(target: string, { content }: SavedFile): Promise<void> 
 /** The files, while an operation keeps the layers from being removed. A read-only root has nobody who could remove them. */
 async function* heldFiles(context: ImageContext, references: readonly string[], options: SaveOptions): AsyncGenerator<SavedFile, void, undefined> {
   const images = imagesToSave(context, references)
+  // The thread starts while the first layer is measured.
+  warmThread(jobsModule)
   if (context.root.readOnly) {
     yield* filesOf(context, images, options, undefined)
     return
@@ -139,33 +182,50 @@ async function* filesOf(
 ): AsyncGenerator<SavedFile, void, undefined> {
   const { format = 'docker', compression = 'none', signal } = options
   const blobs = new Map<Digest, LayerBlob>()
-  for (const { layers, createdSeconds } of images) {
-    for (const { chainId, diffId } of layers) {
-      // One diffID may be in several chains; its tar is the same.
-      if (blobs.has(diffId)) continue
-      if (compression === 'none') {
-        const sizeBytes = await layerTarLength(context.root, chainId) ?? await counted(context.layers.tar(chainId, abortable(signal)))
-        blobs.set(diffId, { mediaType: mediaTypes.layer, digest: diffId, sizeBytes })
-        const content = exactly(context.layers.tar(chainId, abortable(signal)), sizeBytes, chainId)
-        yield { path: blobPath(diffId), sizeBytes, mtimeSeconds: createdSeconds, content }
-      } else {
-        if (operation === undefined) {
-          throw new StorageError('READ_ONLY', 'cannot save compressed layers from a data root that is open read-only', { hint: 'save them uncompressed' })
-        }
-        const { file, digest, sizeBytes } = await spoolCompressed(context, operation, chainId, compression, signal)
-        const blob = { mediaType: `${mediaTypes.layer}+${compression}`, digest, sizeBytes }
-        blobs.set(diffId, blob)
-        try {
-          yield { path: blobPath(digest), sizeBytes, mtimeSeconds: createdSeconds, content: fileContent(file) }
-        } finally {
-          fs.rmSync(file, { force: true })
-        }
+  // One diffID may be in several chains; its tar is the same.
+  const layers = new Map<Digest, LayerToSave>()
+  for (const image of images) {
+    for (const { chainId, diffId } of image.layers) if (!layers.has(diffId)) layers.set(diffId, { chainId, diffId, createdSeconds: image.createdSeconds })
+  }
+  if (compression === 'none') {
+    // The next layer is measured while this one is saved.
+    for await (const { chainId, diffId, createdSeconds, sizeBytes } of ahead(measured(context, layers.values(), signal), 1)) {
+      blobs.set(diffId, { mediaType: mediaTypes.layer, digest: diffId, sizeBytes })
+      const content = exactly(context.layers.tar(chainId, abortable(signal)), sizeBytes, chainId)
+      yield { path: blobPath(diffId), sizeBytes, mtimeSeconds: createdSeconds, content }
+    }
+  } else {
+    if (operation === undefined) {
+      throw new StorageError('READ_ONLY', 'cannot save compressed layers from a data root that is open read-only', { hint: 'save them uncompressed' })
+    }
+    for (const { chainId, diffId, createdSeconds } of layers.values()) {
+      const { file, digest, sizeBytes } = await spoolCompressed(context, operation, chainId, compression, signal)
+      blobs.set(diffId, { mediaType: `${mediaTypes.layer}+${compression}`, digest, sizeBytes })
+      try {
+        yield { path: blobPath(digest), sizeBytes, mtimeSeconds: createdSeconds, content: fileContent(file) }
+      } finally {
+        fs.rmSync(file, { force: true })
       }
     }
   }
   for (const { path: name, bytes, mtimeSeconds } of documentsOf(images, blobs, format)) {
     if (signal?.aborted) throw new StorageError('ABORTED', 'saving images: aborted')
-    yield { path: name, sizeBytes: bytes.length, mtimeSeconds, content: [bytes] }
+    yield { path: name, sizeBytes: bytes.length, mtimeSeconds, content: only(bytes) }
+  }
+}
+
+interface LayerToSave {
+  readonly chainId: ChainId
+  readonly diffId: Digest
+  readonly createdSeconds: number
+}
+
+async function* measured(
+  context: ImageContext, layers: Iterable<LayerToSave>, signal: AbortSignal | undefined,
+): AsyncGenerator<LayerToSave & { readonly sizeBytes: number }, void, undefined> {
+  for (const layer of layers) {
+    const sizeBytes = await layerTarLength(context.root, layer.chainId) ?? await counted(context.layers.tar(layer.chainId, abortable(signal)))
+    yield { ...layer, sizeBytes }
   }
 }
 
@@ -176,6 +236,10 @@ function abortable(signal: AbortSignal | undefined): { signal?: AbortSignal } {
 /** Opened when it is asked for, so that a consumer who stops before leaves nothing open. */
 async function* fileContent(file: string): AsyncGenerator<Buffer, void, undefined> {
   yield* fs.createReadStream(file, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Buffer>
+}
+
+async function* only(bytes: Buffer): AsyncGenerator<Buffer, void, undefined> {
+  yield bytes
 }
 
 /** The length of a tar that has no tar-split to tell it. */

@@ -13,17 +13,17 @@ import { parseTarSplit, TarSplitReader } from '../tar/tar-split.ts'
 /** Bytes of the tar that these tar-split lines (already decompressed) describe. @throws CORRUPT */
 export function tarLength(chunks: Iterable<Buffer>): number {
   let sizeBytes = 0
-  for (const entry of parseTarSplit(chunks)) sizeBytes += entry.type === 'segment' ? entry.bytes.length : entry.sizeBytes
+  for (const entry of parseTarSplit(chunks)) sizeBytes += entry.sizeBytes
   return sizeBytes
 }
 
 /** Bytes of a layer's tar. Undefined when the layer has no tar-split. @throws CORRUPT */
 export async function layerTarLength(root: DataRoot, chainId: ChainId): Promise<number | undefined> {
   const file = path.join(layerDb.layer(root, chainId), 'tar-split.json.gz')
-  const reader = new TarSplitReader()
+  const reader = new TarSplitReader({ measuring: true })
   let sizeBytes = 0
   const add = (entries: ReturnType<TarSplitReader['push']>): void => {
-    for (const entry of entries) sizeBytes += entry.type === 'segment' ? entry.bytes.length : entry.sizeBytes
+    for (const entry of entries) sizeBytes += entry.sizeBytes
   }
   const source = fs.createReadStream(file, { highWaterMark: 256 * 1024 })
   const lines = createGunzip({ chunkSize: 256 * 1024 })

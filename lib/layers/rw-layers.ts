@@ -10,6 +10,8 @@ import { jobsModule } from '../diff/jobs.ts'
 import type { ApplyArguments, WriteArguments, WriteOutcome } from '../diff/jobs.ts'
 import { planSeeds, seedLayer } from '../diff/seed.ts'
 import type { SeedEntry, SeedPlan } from '../diff/seed.ts'
+import { isSmall, writeHere } from '../diff/write-here.ts'
+import type { WriteHereOptions } from '../diff/write-here.ts'
 import type { WriteOptions } from '../diff/write-layer.ts'
 import type { Change, Driver, LayerContent, Mount, Usage } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
@@ -299,10 +301,13 @@ export class RwLayers {
     yield* changesOf({ ...await this.#trees(name), only: await this.#changedPaths(name) }, signal)
   }
 
-  /** The changes as a layer's tar. */
-  async *tar(name: string, options: WriteOptions & { readonly signal?: AbortSignal | undefined } = {}): AsyncGenerator<Buffer, WriteOutcome> {
-    const { signal, ...write } = options
-    return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', { ...await this.#trees(name), options: { ...write, ...this.#unshifted(name), only: await this.#changedPaths(name) } }, { signal })
+  /** The changes as a layer's tar. `shared`: as in WriteHereOptions. */
+  async *tar(name: string, options: WriteOptions & WriteHereOptions = {}): AsyncGenerator<Buffer, WriteOutcome> {
+    const { signal, shared, ...write } = options
+    const args: WriteArguments = { ...await this.#trees(name), options: { ...write, ...this.#unshifted(name), only: await this.#changedPaths(name) } }
+    const own = await this.#driver.content(this.get(name).mountId)
+    if (own.kind === 'branch' && isSmall(own.path)) return yield* writeHere(args, { signal, shared })
+    return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', args, { signal })
   }
 
   /** What the driver knows about where changes can be, if it compares with the same tree as we do. */

@@ -105,7 +105,7 @@ async function extract(place: StagingPlace, layer: LayerToRegister, target: Targ
     fs.fchmodSync(tarSplitFd, 0o644)
     const file = 'file' in layer.source ? layer.source.file : undefined
     const hashedElsewhere = file !== undefined && file.length >= hashElsewhereBytes && maxThreads > 1
-    const args: ApplyArguments = { dir: content.path, tarSplitFd, ...applyFormat(content), source: file, hashedElsewhere, inflateHere: busy, limits: layer.limits ?? place.root.limits?.layer }
+    const args: ApplyArguments = { dir: content.path, tarSplitFd, ...applyFormat(content), source: file, plain: 'stream' in layer.source && layer.source.plain === true, hashedElsewhere, inflateHere: busy, limits: layer.limits ?? place.root.limits?.layer }
     const applied = runJob<ApplyArguments, ApplyOutcome>(jobsModule, 'applyJob', args, {
       signal, onProgress: layer.onProgress, input: 'stream' in layer.source ? layer.source.stream : undefined,
     })

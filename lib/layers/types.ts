@@ -15,8 +15,8 @@ export interface Layer {
   readonly sizeBytes: number
 }
 
-/** Where a layer's tar comes from: a part of an open file (fastest: threads read it themselves) or a stream. Compressed or not. */
-export type LayerSource = { readonly file: FileRange } | { readonly stream: AsyncIterable<Uint8Array> }
+/** Where a layer's tar comes from: a part of an open file (fastest: threads read it themselves) or a stream. Compressed or not; `plain`: known to be not. */
+export type LayerSource = { readonly file: FileRange } | { readonly stream: AsyncIterable<Uint8Array>; readonly plain?: boolean }
 
 export interface StageRequest {
   readonly source: LayerSource

@@ -11,8 +11,11 @@ import type { Code, ErrorInfo } from '../errors.ts'
 export interface JobContext {
   /** The next input chunk, or undefined at the end. Blocks the thread. @throws what the input failed with */
   read(): Buffer | undefined
-  /** Hand a chunk to the caller; blocks while the caller is `outputCredits` chunks behind. The buffer is copied. */
-  write(chunk: Buffer): void
+  /**
+   * Hand a chunk to the caller; blocks while the caller is `outputCredits` chunks behind. The buffer is copied; when it is `given`, its memory
+   * (all of `chunk.buffer`) goes to the caller instead, and the job's views of it are empty from then on.
+   */
+  write(chunk: Buffer, given?: boolean): void
   /** Tell how far it has come; dropped when the caller does not listen. */
   progress(value: number): void
   /** @throws ABORTED once the caller's signal has fired. Call it every few milliseconds of work. */
@@ -21,7 +24,7 @@ export interface JobContext {
 
 export interface JobOptions {
   readonly signal?: AbortSignal | undefined
-  /** Chunks for `context.read()`; pulled as the job consumes them. */
+  /** Chunks for `context.read()`; pulled as the job consumes them: when one is asked for, the job has done with all but the two before it. */
   readonly input?: AsyncIterable<Uint8Array> | undefined
   /** Receives what the job writes. Returning a promise holds the job back. */
   readonly onOutput?: ((chunk: Buffer) => void | Promise<void>) | undefined
@@ -59,6 +62,11 @@ interface Start {
   readonly args: unknown
   readonly port: MessagePort
   readonly shared: SharedArrayBuffer
+}
+
+/** A module that a job will need. */
+interface Warm {
+  readonly module: string
 }
 
 interface SerializedError {
@@ -108,6 +116,17 @@ function spawn(): Worker {
     if (at >= 0) idle.splice(at, 1)
   })
   return worker
+}
+
+/**
+ * Start a thread, unless one is idle, that loads `module` meanwhile: a job that is known to come finds it ready, where its start would cost 60 to 100 ms.
+ * What fails here fails again, and is told, when the job comes.
+ */
+export function warmThread(module: string): void {
+  if (idle.length > 0 || counted === maxThreads) return
+  const worker = spawn()
+  worker.postMessage({ module } satisfies Warm)
+  idle.push(worker)
 }
 
 function acquire(beyondLimit: boolean): Worker | Promise<Worker> {
@@ -330,12 +349,12 @@ function contextFor(start: Start): JobContext {
       if (next.kind === 'input-error') { ended = true; throw revive(next.error) }
       return Buffer.from(next.chunk.buffer, next.chunk.byteOffset, next.chunk.byteLength)
     },
-    write(chunk) {
+    write(chunk, given = false) {
       waitUntil(() => credits > 0)
       credits--
-      const copy = new Uint8Array(chunk.byteLength)
-      copy.set(chunk)
-      port.postMessage({ kind: 'output', chunk: copy } satisfies FromJob, [copy.buffer])
+      const sent = new Uint8Array(given ? chunk.buffer as ArrayBuffer : new ArrayBuffer(chunk.byteLength), given ? chunk.byteOffset : 0, chunk.byteLength)
+      if (!given) sent.set(chunk)
+      port.postMessage({ kind: 'output', chunk: sent } satisfies FromJob, [sent.buffer])
     },
     progress(value) { post({ kind: 'progress', value }) },
     checkAborted,
@@ -366,5 +385,8 @@ async function serve(start: Start): Promise<void> {
 }
 
 if (!isMainThread && (workerData as { layerstackThread?: boolean } | null)?.layerstackThread === true && parentPort !== null) {
-  parentPort.on('message', (start: Start) => { void serve(start) })
+  parentPort.on('message', (message: Start | Warm) => {
+    if ('port' in message) void serve(message)
+    else import(message.module).catch(() => undefined)
+  })
 }

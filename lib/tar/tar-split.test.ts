@@ -6,7 +6,7 @@ import { assert, projectRoot, suite } from '../../fixtures/harness/index.ts'
 import { fc } from '../../fixtures/property.ts'
 import { StorageError } from '../errors.ts'
 import { TarParser } from './parser.ts'
-import { assembleTar, parseTarSplit, TarSplitPacker } from './tar-split.ts'
+import { assembleTar, parseTarSplit, TarSplitPacker, TarSplitReader } from './tar-split.ts'
 import { TarWriter } from './writer.ts'
 import type { TarHeader, TarSink } from './types.ts'
 
@@ -180,3 +180,16 @@ test('any archive is rebuilt from any cut of its lines', t => {
     fs.rmSync(dir, { recursive: true })
   }), { numRuns: 60 })
 })
+test('a reader that measures finds the sizes that one that decodes finds', () => {
+  const payloads = ['', 'YQ==', 'YWI=', 'YWJj', 'YWJjZA==', 'YQ\\u003d\\u003d', '\\/\\/8=']
+  const lines = Buffer.from(payloads.map((payload, i) => `{"type":2,"payload":"${payload}","position":${i}}\n`).join('')
+    + '{"type":2,"position":7}\n{"payload":"YWI=","type":2,"position":8}\n{"type":1,"name":"f","size":3,"payload":"AAAAAAAAAAA=","position":9}\n')
+  const decoded = new TarSplitReader().push(lines)
+  assert.equal(decoded.map(entry => entry.sizeBytes), [0, 1, 2, 3, 4, 1, 2, 0, 2, 3])
+  assert.equal(decoded.flatMap(entry => entry.type === 'segment' ? [entry.bytes.length] : []), [0, 1, 2, 3, 4, 1, 2, 0, 2])
+  assert.equal(new TarSplitReader({ measuring: true }).push(lines).map(entry => entry.sizeBytes), decoded.map(entry => entry.sizeBytes))
+  for (const damaged of ['YQ=', 'Y?==', 'YQ==","position":01']) {
+    fails(() => { new TarSplitReader().push(Buffer.from(`{"type":2,"payload":"${damaged}","position":0}\n`)) }, 'CORRUPT', 'line 1')
+  }
+})
+

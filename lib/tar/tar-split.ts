@@ -189,15 +189,30 @@ function quote(name: Buffer): string {
 
 /** One line: raw bytes of the archive, or the place of a file's content. */
 export type TarSplitEntry =
-  | { readonly type: 'segment'; readonly bytes: Buffer }
+  | { readonly type: 'segment'; readonly sizeBytes: number; readonly bytes: Buffer }
   /** `sum` is the CRC-64 of the content; absent exactly when `sizeBytes` is 0. `name` is as in the archive, not cleaned. */
   | { readonly type: 'file'; readonly name: Buffer; readonly sizeBytes: number; readonly sum?: Buffer }
+
+const SEGMENT_START = '{"type":2,"payload":"'
+const SEGMENT_END = /^","position":(?:0|[1-9]\d*)\}$/
+
+const EQUALS = 0x3d
+
+function segmentOf(bytes: Buffer): TarSplitEntry {
+  return { type: 'segment', sizeBytes: bytes.length, bytes }
+}
 
 /** Cuts chunks into lines and decodes them. For asynchronous sources; others use `parseTarSplit`. */
 export class TarSplitReader {
   #rest: Buffer[] = []
   #restSize = 0
   #line = 0
+  readonly #measuring: boolean
+
+  /** Measuring: for who wants sizes only; the `bytes` of segments are left empty where that saves decoding them. */
+  constructor({ measuring = false }: { readonly measuring?: boolean } = {}) {
+    this.#measuring = measuring
+  }
 
   /** The entries that this chunk completes. Nothing of it is kept. Throws CORRUPT. */
   push(chunk: Buffer): TarSplitEntry[] {
@@ -231,6 +246,8 @@ export class TarSplitReader {
 
   #decode(bytes: Buffer): TarSplitEntry {
     this.#line++
+    const segment = this.#plainSegment(bytes)
+    if (segment !== undefined) return segment
     let value: unknown
     try {
       value = JSON.parse(bytes.toString('utf8'))
@@ -241,7 +258,7 @@ export class TarSplitReader {
     const { type, name, name_raw: nameRaw, size = 0, payload } = value as Record<string, unknown>
     if (payload !== null && payload !== undefined && typeof payload !== 'string') throw this.#corrupt('has a payload that is not a string')
     const content = typeof payload === 'string' ? this.#base64(payload) : undefined
-    if (type === 2) return { type: 'segment', bytes: content ?? Buffer.alloc(0) }
+    if (type === 2) return segmentOf(content ?? Buffer.alloc(0))
     if (type !== 1) throw this.#corrupt('has an unknown type')
     if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) throw this.#corrupt('has a size that is not a number of bytes')
     if (name !== undefined && typeof name !== 'string') throw this.#corrupt('has a name that is not a string')
@@ -250,6 +267,21 @@ export class TarSplitReader {
     if (size === 0) return { type: 'file', name: nameBytes, sizeBytes: 0 }
     if (content?.length !== 8) throw this.#corrupt('has no checksum of eight bytes')
     return { type: 'file', name: nameBytes, sizeBytes: size, sum: content }
+  }
+
+  /** A segment's line as tar-split writes it, at half the cost of JSON.parse; undefined for any other line. */
+  #plainSegment(bytes: Buffer): TarSplitEntry | undefined {
+    if (bytes.toString('latin1', 0, SEGMENT_START.length) !== SEGMENT_START) return undefined
+    const end = bytes.indexOf(0x22, SEGMENT_START.length)
+    if (end < 0 || !SEGMENT_END.test(bytes.toString('latin1', end))) return undefined
+    // JSON may write a character of base64 as an escape.
+    if (bytes.includes(0x5c)) return undefined
+    const length = end - SEGMENT_START.length
+    if (this.#measuring && length % 4 === 0 && length > 0) {
+      const padding = bytes[end - 1] !== EQUALS ? 0 : bytes[end - 2] !== EQUALS ? 1 : 2
+      return { type: 'segment', sizeBytes: length / 4 * 3 - padding, bytes: Buffer.alloc(0) }
+    }
+    return segmentOf(this.#base64(bytes.toString('latin1', SEGMENT_START.length, end)))
   }
 
   /** Node's decoder skips what is not base64, so the length tells. */
@@ -282,12 +314,17 @@ export class TarAssembler {
   readonly #open: OpenContent
   readonly #emit: (bytes: Buffer) => void
   readonly #crc = new Crc64()
+  readonly #room: (wanted: number) => Buffer
   #buffer: Buffer | undefined
 
-  /** What `emit` receives is valid only during the call. */
-  constructor(open: OpenContent, emit: (bytes: Buffer) => void) {
+  /**
+   * What `emit` receives is valid only during the call. Content is read into `room(wanted)`, and what `emit` receives of it lies at the beginning
+   * of that; it has at least one byte. Default: a buffer of the assembler's own.
+   */
+  constructor(open: OpenContent, emit: (bytes: Buffer) => void, room?: (wanted: number) => Buffer) {
     this.#open = open
     this.#emit = emit
+    this.#room = room ?? (() => this.#buffer ??= Buffer.allocUnsafe(1024 * 1024))
   }
 
   /**
@@ -316,10 +353,10 @@ export class TarAssembler {
   }
 
   #copy(descriptor: number, name: Buffer, sizeBytes: number, sum: Buffer): void {
-    const buffer = this.#buffer ??= Buffer.allocUnsafe(1024 * 1024)
     this.#crc.reset()
     let copied = 0
     for (;;) {
+      const buffer = this.#room(sizeBytes - copied + 1)
       // A buffer larger than what should remain sees the end, or one byte too many, without another call.
       const read = fs.readSync(descriptor, buffer, 0, buffer.length, null)
       if (read === 0 || copied + read > sizeBytes) {
