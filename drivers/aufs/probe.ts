@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import type { ProbeResult, Supports } from '../../lib/driver.ts'
 import { errnoOf } from '../../lib/errors.ts'
+import { clearProbeFolders, makeProbeFolder, nearestExisting } from '../../lib/fs/probe-folder.ts'
 import { performMounts, unmount } from '../../lib/sys/mount.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
@@ -27,9 +28,10 @@ export function examine(home: string): Examined {
   const fileSystem = fileSystemName(base)
   if (['aufs', 'btrfs', 'ecryptfs', 'overlayfs'].includes(fileSystem)) return no('INCOMPATIBLE_FILESYSTEM', `aufs cannot have its branches on ${fileSystem}, where ${base} lies`, 'put the data root on ext4 or xfs')
   if (/[,:=]/.test(path.resolve(home))) return no('INCOMPATIBLE_FILESYSTEM', `aufs cannot use ${home}: its options know no escape for , : and =`, 'choose another data root')
+  clearProbeFolders(home, 'aufs', folder => unmount(path.join(folder, 'union')))
   let dir: string
   try {
-    dir = fs.mkdtempSync(path.join(base, '.aufs-probe-'))
+    dir = makeProbeFolder(base, 'aufs')
   } catch (error) {
     return no('PREREQUISITE_MISSING', `aufs cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
   }
@@ -60,8 +62,4 @@ function tryMounts(dir: string): Examined {
 
 function no(code: Extract<ProbeResult, { ok: false }>['code'], reason: string, hint: string): Extract<ProbeResult, { ok: false }> {
   return { ok: false, code, reason, hint }
-}
-
-function nearestExisting(dir: string): string {
-  return fs.existsSync(dir) ? dir : nearestExisting(path.dirname(dir))
 }

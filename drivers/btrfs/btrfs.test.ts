@@ -36,6 +36,10 @@ test('probe says what is missing, and leaves nothing', { skip }, async t => {
   assert.ok(!elsewhere.ok && elsewhere.code === 'PREREQUISITE_MISSING' && /not on btrfs/.test(elsewhere.reason))
   assert.equal(fs.readdirSync(t.dir), [])
   const { dir } = mounted(t)
+  // A kill left this, a subvolume included.
+  fs.mkdirSync(`${dir}/.btrfs-probe-1-1-AbCdEf`)
+  createSubvolume(`${dir}/.btrfs-probe-1-1-AbCdEf/subvolume`)
+  fs.writeFileSync(`${dir}/.btrfs-probe-1-1-AbCdEf/subvolume/file`, 'x')
   assert.is((await btrfs.probe(`${dir}/none/yet`)).ok, true)
   assert.equal(fs.readdirSync(dir), [])
 })

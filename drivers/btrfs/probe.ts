@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import type { ProbeResult, Supports } from '../../lib/driver.ts'
 import { errnoOf } from '../../lib/errors.ts'
+import { clearProbeFolders, makeProbeFolder, nearestExisting } from '../../lib/fs/probe-folder.ts'
 import { createSubvolume, destroySubvolume, snapshotSubvolume, subvolumeInfo } from '../../lib/sys/btrfs.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
@@ -16,6 +17,7 @@ export const supportsHere: Supports = {
 }
 
 const passed = new Set<string>()
+const parts = ['subvolume', 'snapshot'] as const
 
 /** Never throws: see DriverModule.probe. Three transactions, so a file system that passed is not asked again. */
 export async function probe(home: string): Promise<ProbeResult> {
@@ -25,16 +27,17 @@ export async function probe(home: string): Promise<ProbeResult> {
   const fileSystem = fileSystemName(base)
   if (fileSystem !== 'btrfs') return no('PREREQUISITE_MISSING', `${base} lies on ${fileSystem}, not on btrfs`, 'put the data root on a btrfs file system, or use overlay2')
   const key = String(fs.statSync(base, { bigint: true }).dev)
+  clearProbeFolders(home, 'btrfs', folder => { for (const name of parts) if (fs.existsSync(path.join(folder, name))) destroySubvolume(path.join(folder, name)) })
   if (passed.has(key)) return { ok: true, supports: supportsHere }
   let dir: string
   try {
-    dir = fs.mkdtempSync(path.join(base, '.btrfs-probe-'))
+    dir = makeProbeFolder(base, 'btrfs')
   } catch (error) {
     return no('PREREQUISITE_MISSING', `btrfs cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
   }
   const made: string[] = []
   try {
-    const [one, two] = [path.join(dir, 'subvolume'), path.join(dir, 'snapshot')]
+    const [one, two] = [path.join(dir, parts[0]), path.join(dir, parts[1])]
     createSubvolume(one)
     made.push(one)
     snapshotSubvolume(one, two)
@@ -52,8 +55,4 @@ export async function probe(home: string): Promise<ProbeResult> {
 
 function no(code: Extract<ProbeResult, { ok: false }>['code'], reason: string, hint: string): ProbeResult {
   return { ok: false, code, reason, hint }
-}
-
-function nearestExisting(dir: string): string {
-  return fs.existsSync(dir) ? dir : nearestExisting(path.dirname(dir))
 }

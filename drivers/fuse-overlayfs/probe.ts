@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import type { ProbeResult, Supports } from '../../lib/driver.ts'
 import { errnoOf, StorageError } from '../../lib/errors.ts'
+import { clearProbeFolders, makeProbeFolder, nearestExisting } from '../../lib/fs/probe-folder.ts'
 import { performMount, unmount } from '../../lib/sys/mount.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
@@ -28,10 +29,11 @@ export async function probe(home: string): Promise<ProbeResult> {
   if (path.resolve(home).includes(':')) return no('INCOMPATIBLE_FILESYSTEM', `fuse-overlayfs cannot use ${home}: the path has a colon`, 'choose another data root')
   const base = nearestExisting(home)
   const key = String(fs.statSync(base, { bigint: true }).dev)
+  clearProbeFolders(home, 'fuse-overlayfs', folder => unmount(path.join(folder, 'merged')))
   if (passed.has(key)) return { ok: true, supports: supportsHere() }
   let dir: string
   try {
-    dir = fs.mkdtempSync(path.join(base, '.fuse-overlayfs-probe-'))
+    dir = makeProbeFolder(base, 'fuse-overlayfs')
   } catch (error) {
     return no('PREREQUISITE_MISSING', `fuse-overlayfs cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
   }
@@ -54,8 +56,4 @@ export async function probe(home: string): Promise<ProbeResult> {
 
 function no(code: Extract<ProbeResult, { ok: false }>['code'], reason: string, hint: string): ProbeResult {
   return { ok: false, code, reason, hint }
-}
-
-function nearestExisting(dir: string): string {
-  return fs.existsSync(dir) ? dir : nearestExisting(path.dirname(dir))
 }

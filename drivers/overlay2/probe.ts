@@ -5,8 +5,8 @@ import fs from 'node:fs'
 import path from 'node:path'
 import type { ProbeResult } from '../../lib/driver.ts'
 import { errnoOf, isErrno, StorageError } from '../../lib/errors.ts'
+import { clearProbeFolders, makeProbeFolder, nearestExisting } from '../../lib/fs/probe-folder.ts'
 import { mknod, S_IFCHR } from '../../lib/sys/files.ts'
-import { isAlive, processIdentity } from '../../lib/sys/lock.ts'
 import { performMount, unmount } from '../../lib/sys/mount.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
@@ -56,12 +56,12 @@ export function examine(home: string): Examined {
   if (!privileges().mount) return no('PREREQUISITE_MISSING', 'overlay2 needs CAP_SYS_ADMIN to mount', 'run as root, or use the vfs driver')
   const base = nearestExisting(home)
   const key = `${fs.statSync(base, { bigint: true }).dev}`
-  for (const place of new Set([base, path.dirname(path.resolve(home))])) clearLeftovers(place)
+  clearProbeFolders(home, 'overlay2', folder => unmount(path.join(folder, 'merged')))
   const before = known.get(key)
   if (before !== undefined) return before
   let dir: string
   try {
-    dir = fs.mkdtempSync(path.join(base, `${probePrefix}${processIdentity(process.pid)?.replace(' ', '-')}-`))
+    dir = makeProbeFolder(base, 'overlay2')
   } catch (error) {
     return no('PREREQUISITE_MISSING', `overlay2 cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
   }
@@ -77,36 +77,8 @@ export function examine(home: string): Examined {
   }
 }
 
-const probePrefix = '.overlay2-probe-'
-
-/** What a process that was killed while it probed has left, mounted or not. The name tells whose it is. */
-function clearLeftovers(place: string): void {
-  let names: string[]
-  try {
-    names = fs.readdirSync(place)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'EACCES')) return
-    throw error
-  }
-  for (const name of names) {
-    const owner = /^(\d+)-(\d+)-/.exec(name.startsWith(probePrefix) ? name.slice(probePrefix.length) : '')
-    if (owner === null || isAlive(`${owner[1]} ${owner[2]}`)) continue
-    try {
-      unmount(path.join(place, name, 'merged'))
-      fs.rmSync(path.join(place, name), { recursive: true, force: true })
-    } catch (error) {
-      // Another process clears it at this moment, or nothing can be written here, which the probe is about to find out.
-      if (!isErrno(error, 'ENOTEMPTY', 'EBUSY', 'EROFS')) throw error
-    }
-  }
-}
-
 function no(code: Extract<ProbeResult, { ok: false }>['code'], reason: string, hint: string): Extract<ProbeResult, { ok: false }> {
   return { ok: false, code, reason, hint }
-}
-
-function nearestExisting(dir: string): string {
-  return fs.existsSync(dir) ? dir : nearestExisting(path.dirname(dir))
 }
 
 function examineIn(dir: string): Examined {

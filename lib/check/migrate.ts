@@ -11,7 +11,7 @@ import { atomicWrite, syncDirectory } from '../fs/atomic.ts'
 import { copyTree } from '../fs/copy.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
-import { withDriver } from '../containers/index.ts'
+import { giveTo, handedOver, handOverNote, withDriver } from '../containers/index.ts'
 import type { ContainerRecord, ContainerStore } from '../containers/index.ts'
 import { ImageDb } from '../images/image-db.ts'
 import type { ImageStore } from '../images/index.ts'
@@ -100,12 +100,14 @@ export async function migrate(from: MigrateSide, to: MigrateSide, options: Migra
   try {
     // Container layers are not synced as they are made; the old ones go in a moment.
     if (to.root.durability === 'full') await runJob<readonly string[], void>(syncModule, 'syncFileSystemsJob', [to.root.path, path.join(to.root.path, to.root.driverName)])
-    await from.layers.locked(async () => {
+    // The old side's own note, where it can have one: opened as it was, it has all of its containers again.
+    await (from.root.readOnly ? to : from).layers.operation('hand-over', async operation => await from.layers.locked(async () => {
       await refuseChanged(from, to, records)
       for (const record of records) refuseBusy(rw.from, record)
+      if (from.root.path === to.root.path) await operation.undo(handedOver, handOverNote(from.root, records.map(({ id }) => id)))
       for (const record of records) await handOver(from.root, to.root, record)
       if (dropping) await unlist(from)
-    })
+    }))
     if (dropping) await dropLayers(from.root, from.root.readOnly ? undefined : from.layers.driver)
   } finally {
     held?.releaseAndUnlink()
@@ -222,21 +224,16 @@ function storageOptions(root: DataRoot, id: string): Readonly<Record<string, str
 
 /** The container's own files say whose it is. In another root they are copied, the one that says so last. */
 async function handOver(from: DataRoot, to: DataRoot, record: ContainerRecord): Promise<void> {
+  if (from.path === to.path) return await giveTo(from, record.id, to.driverName)
   const source = path.join(from.path, 'containers', record.id), target = path.join(to.path, 'containers', record.id)
   const config = withDriver(fs.readFileSync(path.join(source, 'config.v2.json'), 'utf8'), to.driverName)
-  const sync = to.durability !== 'none'
-  if (source !== target) {
-    ensureDir(path.dirname(target), 0o710)
-    const draft = path.join(path.dirname(target), `.new-${record.id}`)
-    await removeTree(draft)
-    await copyTree(source, draft)
-    await atomicWrite(path.join(draft, 'config.v2.json'), config, { mode: 0o600, sync })
-    await removeTree(target)
-    fs.renameSync(draft, target)
-    return
-  }
-  // In a place that is swept with the lock held, which the caller holds.
-  await atomicWrite(path.join(target, 'config.v2.json'), config, { mode: 0o600, sync, temporaryDir: imageDir(from) })
+  ensureDir(path.dirname(target), 0o710)
+  const draft = path.join(path.dirname(target), `.new-${record.id}`)
+  await removeTree(draft)
+  await copyTree(source, draft)
+  await atomicWrite(path.join(draft, 'config.v2.json'), config, { mode: 0o600, sync: to.durability !== 'none' })
+  await removeTree(target)
+  fs.renameSync(draft, target)
 }
 
 /** The catalogue goes by one rename, and with it everything that names the layers. */

@@ -20,6 +20,7 @@ import type { CommitOptions, CommitResult } from './commit.ts'
 import { attachMounts } from './attach.ts'
 import type { Attached, ContainerMountOptions } from './attach.ts'
 import { describeMounts } from './describe-mounts.ts'
+import { handedOver, takeBack } from './hand-over.ts'
 import { mergeConfig } from './merge-config.ts'
 import { readContainerMounts, readMountPoints } from './mount-points.ts'
 import type { ContainerMounts } from './mount-points.ts'
@@ -83,6 +84,7 @@ export class ContainerStore {
     if (!root.readOnly) ensureDir(this.#dir, 0o710)
     images.addUsers(async () => this.list().flatMap(({ id, imageId, running }) => imageId === undefined ? [] : [{ containerId: id, imageId, running }]))
     // Containers of every driver: what one of them refers to is in use, whoever asks.
+    layers.addUndo(handedOver, note => takeBack(root, layers, note))
     layers.addUndo('anonymous-volume', name => this.#removeUnused(name))
     layers.addUndo('container-volumes', async id => {
       // Without a record nobody but the operation that failed can have it mounted.

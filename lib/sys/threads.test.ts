@@ -35,6 +35,7 @@ test('arguments and results are clones; errors come with code, info and kind', a
   assert.match(storage.stack ?? '', /failJob/)
   assert.instance(await failure(run('failJob', 'type')), TypeError)
   assert.is((await failure(run('failJob', 'errno')) as NodeJS.ErrnoException).code, 'ENOENT')
+  assert.is((await failure(run('failJob', 'quota')) as NodeJS.ErrnoException).code, 'EDQUOT')
   assert.is((await failure(run('failJob', 'text')) as Error).message, 'a text')
   assert.instance(await failure(run('noSuchJob')), TypeError)
   assert.ok(await failure(runJob('file:///no/such/module.js', 'x', undefined)))

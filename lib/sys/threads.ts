@@ -4,7 +4,7 @@
 import { availableParallelism } from 'node:os'
 import { isMainThread, MessageChannel, parentPort, receiveMessageOnPort, Worker, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
-import { StorageError } from '../errors.ts'
+import { errnoOf, StorageError } from '../errors.ts'
 import type { Code, ErrorInfo } from '../errors.ts'
 
 /** What a job gets beside its arguments. All sync, all callable only while the job runs. */
@@ -81,7 +81,7 @@ interface SerializedError {
 function serialize(error: unknown): SerializedError {
   if (StorageError.is(error)) return { code: error.code, info: error.info, message: error.message, stack: error.stack }
   const e = error instanceof Error ? error : new Error(String(error))
-  return { message: e.message, stack: e.stack, errno: (e as NodeJS.ErrnoException).code, type: e instanceof TypeError }
+  return { message: e.message, stack: e.stack, errno: errnoOf(error) ?? (e as NodeJS.ErrnoException).code, type: e instanceof TypeError }
 }
 
 function revive(error: SerializedError): Error {

@@ -8,6 +8,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { errnoOf, StorageError, told } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
+import { heldSource } from '../fs/held-source.ts'
 import { treeUsage } from '../fs/usage.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
@@ -230,9 +231,10 @@ export class VolumeStore {
     })
   }
 
-  async #removeLocked(name: string, driver: VolumeDriver): Promise<void> {
+  /** `by`: the reference that goes with it. */
+  async #removeLocked(name: string, driver: VolumeDriver, by?: string): Promise<void> {
     await this.#owed.payBack(name, driver)
-    const holders = this.references(name)
+    const holders = this.references(name).filter(one => one !== by)
     if (holders.length > 0) {
       throw new StorageError('IN_USE', `remove ${name}: volume is in use - [${holders.join(', ')}]`,
         { op: 'remove', key: name, hint: 'remove the containers that use it first' })
@@ -346,6 +348,7 @@ export class VolumeStore {
    * @throws FAILED_PRECONDITION `the volume is not empty`, INVALID_ARCHIVE, …; what was made new is removed again
    */
   async import(name: string, source: AsyncIterable<Uint8Array>, options: RestoreVolumeOptions = {}): Promise<Volume> {
+    heldSource(source)
     const { signal, onProgress } = options
     return await this.#restore('import', name, options, restoredFrom(source, { ...(this.#root.limits?.layer === undefined ? {} : { limits: this.#root.limits.layer }), ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) }))
   }
@@ -404,12 +407,13 @@ export class VolumeStore {
 
   async #takeBack({ volume, reference, madeVolume }: ReferenceFile): Promise<void> {
     await this.#locked('recover', volume, async () => {
-      this.#references.remove(volume, reference)
       await this.#owed.payBack(volume, this.#findDriver(volume)?.driver)
       // The lock's file goes with this, and with it the sign that somebody was killed at it.
       if (this.#findDriver(volume) === undefined) await this.#clearHalfMade(fileKey(volume))
       const found = madeVolume === true ? this.#findDriver(volume) : undefined
-      if (found !== undefined && found.driver.mountCount(volume) === 0 && this.references(volume).length === 0) await this.#removeLocked(volume, found.driver)
+      if (found !== undefined && found.driver.mountCount(volume) === 0 && this.references(volume).every(other => other === reference)) await this.#removeLocked(volume, found.driver, reference)
+      // Last, or a kill meanwhile would leave a volume of which nobody knows whose it was.
+      this.#references.remove(volume, reference)
     })
   }
 
