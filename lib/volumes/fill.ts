@@ -10,6 +10,7 @@ import type { ApplyLayerOptions } from '../diff/index.ts'
 import { isErrno } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
 import { copyTree } from '../fs/copy.ts'
+import { heldSource } from '../fs/held-source.ts'
 import { namesIn } from '../fs/names-in.ts'
 import { openat2Place, openat2Works } from '../fs/openat2-place.ts'
 import { removeTree } from '../fs/remove-tree.ts'
@@ -64,6 +65,7 @@ export async function fillVolume(data: string, produce: Produce, options: FillOp
 
 /** The content of a tar. The directory is held: what a container that writes to the volume puts in its place is not filled. */
 export function restoredFrom(source: AsyncIterable<Uint8Array>, options: ApplyLayerOptions): Produce {
+  heldSource(source)
   return async target => {
     fs.mkdirSync(target, { mode: 0o755 })
     const held = fs.openSync(target, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW)

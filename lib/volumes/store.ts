@@ -8,7 +8,6 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { errnoOf, StorageError, told } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
-import { heldSource } from '../fs/held-source.ts'
 import { treeUsage } from '../fs/usage.ts'
 import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
@@ -348,7 +347,6 @@ export class VolumeStore {
    * @throws FAILED_PRECONDITION `the volume is not empty`, INVALID_ARCHIVE, …; what was made new is removed again
    */
   async import(name: string, source: AsyncIterable<Uint8Array>, options: RestoreVolumeOptions = {}): Promise<Volume> {
-    heldSource(source)
     const { signal, onProgress } = options
     return await this.#restore('import', name, options, restoredFrom(source, { ...(this.#root.limits?.layer === undefined ? {} : { limits: this.#root.limits.layer }), ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) }))
   }
