@@ -108,10 +108,10 @@ export class VolumeStore {
 
   // ---- references ------------------------------------------------------------------------------------------------------------
 
-  /** Who refers to it: containers' ids, and what `use` was given. */
-  references(name: string): string[] {
+  /** Who refers to it: containers' ids, and what `use` was given, `but` one of these. */
+  references(name: string, but?: string): string[] {
     const told = this.#sources.flatMap(source => [...source()].flatMap(({ volume, reference }) => volume === name ? [reference] : []))
-    return [...new Set([...told, ...this.#references.of(name)])].sort()
+    return [...new Set([...told, ...this.#references.of(name).filter(one => one !== but)])].sort()
   }
 
   /** Volumes by name → how many refer to each; without those that nobody refers to. */
@@ -233,7 +233,7 @@ export class VolumeStore {
   /** `by`: the reference that goes with it. */
   async #removeLocked(name: string, driver: VolumeDriver, by?: string): Promise<void> {
     await this.#owed.payBack(name, driver)
-    const holders = this.references(name).filter(one => one !== by)
+    const holders = this.references(name, by)
     if (holders.length > 0) {
       throw new StorageError('IN_USE', `remove ${name}: volume is in use - [${holders.join(', ')}]`,
         { op: 'remove', key: name, hint: 'remove the containers that use it first' })
@@ -409,7 +409,7 @@ export class VolumeStore {
       // The lock's file goes with this, and with it the sign that somebody was killed at it.
       if (this.#findDriver(volume) === undefined) await this.#clearHalfMade(fileKey(volume))
       const found = madeVolume === true ? this.#findDriver(volume) : undefined
-      if (found !== undefined && found.driver.mountCount(volume) === 0 && this.references(volume).every(other => other === reference)) await this.#removeLocked(volume, found.driver, reference)
+      if (found !== undefined && found.driver.mountCount(volume) === 0 && this.references(volume, reference).length === 0) await this.#removeLocked(volume, found.driver, reference)
       // Last, or a kill meanwhile would leave a volume of which nobody knows whose it was.
       this.#references.remove(volume, reference)
     })
