@@ -160,7 +160,7 @@ export function closeNative(fd: number): void {
 
 // A rename or a mount anywhere on the machine makes the kernel give up on a `..` with EAGAIN (openat2(2)): the caller is to try again. Seen a few times
 // an hour where tests mount and rename on two processors.
-const openat2Tries = 1000
+const openat2Tries = 1000, openat2PatienceMs = 2000
 
 /** openat2(2). Returns a descriptor; close it with closeNative. @throws with the kernel's errno (ELOOP, EXDEV, ENOENT, ENOSYS, …) */
 export function openat2(dirfd: number, path: string | Buffer, flags: number, resolve: number, mode = 0): number {
@@ -168,10 +168,14 @@ export function openat2(dirfd: number, path: string | Buffer, flags: number, res
   how.writeBigUInt64LE(BigInt(mode), 8)
   how.writeBigUInt64LE(BigInt(resolve), 16)
   const bytes = typeof path === 'string' ? Buffer.from(path) : path
-  for (let tries = openat2Tries; ; tries--) {
+  for (let tries = 1, until = 0; ; tries++) {
     const result = c.syscall4([SYS_openat2, dirfd, cPath(bytes), how, 24], path, [errno.ENOSYS, errno.EWOULDBLOCK])
     if (result >= 0) return result
-    if (result === -errno.ENOSYS || tries === 0) throw sysError('openat2', -result, path)
+    if (result === -errno.ENOSYS) throw sysError('openat2', errno.ENOSYS, path)
+    if (tries % openat2Tries !== 0) continue
+    const now = performance.now()
+    until ||= now + openat2PatienceMs
+    if (now > until) throw sysError('openat2', -result, path)
   }
 }
 
