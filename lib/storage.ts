@@ -190,6 +190,8 @@ export class Storage implements AsyncDisposable {
       const result = await migrate(parts, target.#kept, rest)
       if (result.dropped) await this.close()
       return result
+    } catch (error) {
+      throw told(error, `migrating from ${this.driver.name} to ${to}`, { op: 'migrate' })
     } finally {
       await target.close()
     }

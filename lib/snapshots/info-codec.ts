@@ -37,6 +37,7 @@ function writeTimestamp(writer: Writer, number: number, ns: bigint): Writer {
 function readTimestamp(message: Buffer): bigint {
   let seconds = 0n, nanos = 0
   readMessage(message, { 1: varint(reader => { seconds = reader.int64() }), 2: varint(reader => { nanos = reader.int32() }) })
+  if (nanos < 0 || nanos >= 1_000_000_000) throw new StorageError('INVALID_ARGUMENT', `malformed message: a time with ${nanos} nanoseconds`, { op: 'decode' })
   return seconds * second + BigInt(nanos)
 }
 
