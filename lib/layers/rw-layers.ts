@@ -264,8 +264,13 @@ export class RwLayers {
     this.#driver.unmounting?.(files.mountId, target)
     unmount(target)
     if (this.#driver.keepsMountpoints === true) return
-    // On recent kernels the rmdir also takes the mount out of other mount namespaces (moby#36047), the cure for EBUSY.
-    fs.rmdirSync(target)
+    try {
+      // On recent kernels the rmdir also takes the mount out of other mount namespaces (moby#36047), the cure for EBUSY.
+      fs.rmdirSync(target)
+    } catch (error) {
+      // Whoever was still writing when it was unmounted by force has written into the folder below: that goes with the layer, and the next mount lies over it.
+      if (!isErrno(error, 'ENOTEMPTY')) throw error
+    }
   }
 
   /**
