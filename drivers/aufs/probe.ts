@@ -2,9 +2,10 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import type { ProbeResult, Supports } from '../../lib/driver.ts'
-import { errnoOf } from '../../lib/errors.ts'
-import { clearProbeFolders, makeProbeFolder, nearestExisting } from '../../lib/fs/probe-folder.ts'
+import type { Supports } from '../../lib/driver.ts'
+import { nearestExisting } from '../../lib/fs/make-directories.ts'
+import { clearProbeFolders, inProbeFolder, refuse } from '../../lib/fs/probe-folder.ts'
+import type { Refusal } from '../../lib/fs/probe-folder.ts'
 import { performMounts, unmount } from '../../lib/sys/mount.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
@@ -16,31 +17,23 @@ export const supportsHere: Supports = {
   nativeMounts: true, independentLayers: true, maxDepth: 126, quota: false, ownership: true,
 }
 
-export type Examined = { readonly ok: true; readonly dirperm1: boolean } | Extract<ProbeResult, { ok: false }>
+export type Examined = { readonly ok: true; readonly dirperm1: boolean } | Refusal
 
 export function examine(home: string): Examined {
-  if (nativeReason !== undefined) return no('PREREQUISITE_MISSING', `aufs needs native calls: ${nativeReason}`, 'install the optional package koffi')
-  if (privileges().userNamespace || !privileges().mount) return no('NOT_SUPPORTED', 'aufs cannot be mounted in a user namespace, nor without CAP_SYS_ADMIN', 'use fuse-overlayfs, or overlay2 from Linux 5.11 on')
+  if (nativeReason !== undefined) return refuse('PREREQUISITE_MISSING', `aufs needs native calls: ${nativeReason}`, 'install the optional package koffi')
+  if (privileges().userNamespace || !privileges().mount) return refuse('NOT_SUPPORTED', 'aufs cannot be mounted in a user namespace, nor without CAP_SYS_ADMIN', 'use fuse-overlayfs, or overlay2 from Linux 5.11 on')
   if (!/^nodev\taufs$/m.test(fs.readFileSync('/proc/filesystems', 'latin1'))) {
-    return no('NOT_SUPPORTED', 'this kernel has no aufs', 'use overlay2, which is in the kernel; layerstack system migrate moves images from aufs. Or load the module: modprobe aufs')
+    return refuse('NOT_SUPPORTED', 'this kernel has no aufs', 'use overlay2, which is in the kernel; layerstack system migrate moves images from aufs. Or load the module: modprobe aufs')
   }
   const base = nearestExisting(home)
   const fileSystem = fileSystemName(base)
-  if (['aufs', 'btrfs', 'ecryptfs', 'overlayfs'].includes(fileSystem)) return no('INCOMPATIBLE_FILESYSTEM', `aufs cannot have its branches on ${fileSystem}, where ${base} lies`, 'put the data root on ext4 or xfs')
-  if (/[,:=]/.test(path.resolve(home))) return no('INCOMPATIBLE_FILESYSTEM', `aufs cannot use ${home}: its options know no escape for , : and =`, 'choose another data root')
+  if (['aufs', 'btrfs', 'ecryptfs', 'overlayfs'].includes(fileSystem)) return refuse('INCOMPATIBLE_FILESYSTEM', `aufs cannot have its branches on ${fileSystem}, where ${base} lies`, 'put the data root on ext4 or xfs')
+  if (/[,:=]/.test(path.resolve(home))) return refuse('INCOMPATIBLE_FILESYSTEM', `aufs cannot use ${home}: its options know no escape for , : and =`, 'choose another data root')
   clearProbeFolders(home, 'aufs', folder => unmount(path.join(folder, 'union')))
-  let dir: string
-  try {
-    dir = makeProbeFolder(base, 'aufs')
-  } catch (error) {
-    return no('PREREQUISITE_MISSING', `aufs cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
-  }
-  try {
+  return inProbeFolder(base, 'aufs', dir => {
     for (const name of ['union', 'upper', 'lower']) fs.mkdirSync(path.join(dir, name))
     return tryMounts(dir)
-  } finally {
-    fs.rmSync(dir, { recursive: true, force: true })
-  }
+  })
 }
 
 function tryMounts(dir: string): Examined {
@@ -57,9 +50,5 @@ function tryMounts(dir: string): Examined {
       unmount(target)
     }
   }
-  return no('NOT_SUPPORTED', `aufs: a test mount failed: ${reason}`, 'use overlay2')
-}
-
-function no(code: Extract<ProbeResult, { ok: false }>['code'], reason: string, hint: string): Extract<ProbeResult, { ok: false }> {
-  return { ok: false, code, reason, hint }
+  return refuse('NOT_SUPPORTED', `aufs: a test mount failed: ${reason}`, 'use overlay2')
 }

@@ -3,8 +3,8 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { ProbeResult, Supports } from '../../lib/driver.ts'
-import { errnoOf } from '../../lib/errors.ts'
-import { clearProbeFolders, makeProbeFolder, nearestExisting } from '../../lib/fs/probe-folder.ts'
+import { nearestExisting } from '../../lib/fs/make-directories.ts'
+import { clearProbeFolders, inProbeFolder, refuse } from '../../lib/fs/probe-folder.ts'
 import { createSubvolume, destroySubvolume, snapshotSubvolume, subvolumeInfo } from '../../lib/sys/btrfs.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
@@ -21,38 +21,29 @@ const parts = ['subvolume', 'snapshot'] as const
 
 /** Never throws: see DriverModule.probe. Three transactions, so a file system that passed is not asked again. */
 export async function probe(home: string): Promise<ProbeResult> {
-  if (nativeReason !== undefined) return no('PREREQUISITE_MISSING', `btrfs needs native calls: ${nativeReason}`, 'install the optional package koffi')
-  if (!privileges().mount || privileges().userNamespace) return no('PREREQUISITE_MISSING', 'btrfs needs CAP_SYS_ADMIN in the initial user namespace to remove subvolumes and to search trees', 'run as root, or use another driver')
+  if (nativeReason !== undefined) return refuse('PREREQUISITE_MISSING', `btrfs needs native calls: ${nativeReason}`, 'install the optional package koffi')
+  if (!privileges().mount || privileges().userNamespace) return refuse('PREREQUISITE_MISSING', 'btrfs needs CAP_SYS_ADMIN in the initial user namespace to remove subvolumes and to search trees', 'run as root, or use another driver')
   const base = nearestExisting(home)
   const fileSystem = fileSystemName(base)
-  if (fileSystem !== 'btrfs') return no('PREREQUISITE_MISSING', `${base} lies on ${fileSystem}, not on btrfs`, 'put the data root on a btrfs file system, or use overlay2')
+  if (fileSystem !== 'btrfs') return refuse('PREREQUISITE_MISSING', `${base} lies on ${fileSystem}, not on btrfs`, 'put the data root on a btrfs file system, or use overlay2')
   const key = String(fs.statSync(base, { bigint: true }).dev)
   clearProbeFolders(home, 'btrfs', folder => { for (const name of parts) if (fs.existsSync(path.join(folder, name))) destroySubvolume(path.join(folder, name)) })
   if (passed.has(key)) return { ok: true, supports: supportsHere }
-  let dir: string
-  try {
-    dir = makeProbeFolder(base, 'btrfs')
-  } catch (error) {
-    return no('PREREQUISITE_MISSING', `btrfs cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
-  }
-  const made: string[] = []
-  try {
-    const [one, two] = [path.join(dir, parts[0]), path.join(dir, parts[1])]
-    createSubvolume(one)
-    made.push(one)
-    snapshotSubvolume(one, two)
-    made.push(two)
-    subvolumeInfo(two)
-    passed.add(key)
-    return { ok: true, supports: supportsHere }
-  } catch (error) {
-    return no('NOT_SUPPORTED', `btrfs cannot be used in ${base}: ${(error as Error).message}`, 'Linux 5.7 or later is needed')
-  } finally {
-    for (const subvolume of made) destroySubvolume(subvolume)
-    fs.rmSync(dir, { recursive: true, force: true })
-  }
-}
-
-function no(code: Extract<ProbeResult, { ok: false }>['code'], reason: string, hint: string): ProbeResult {
-  return { ok: false, code, reason, hint }
+  return inProbeFolder(base, 'btrfs', dir => {
+    const made: string[] = []
+    try {
+      const [one, two] = [path.join(dir, parts[0]), path.join(dir, parts[1])]
+      createSubvolume(one)
+      made.push(one)
+      snapshotSubvolume(one, two)
+      made.push(two)
+      subvolumeInfo(two)
+      passed.add(key)
+      return { ok: true, supports: supportsHere }
+    } catch (error) {
+      return refuse('NOT_SUPPORTED', `btrfs cannot be used in ${base}: ${(error as Error).message}`, 'Linux 5.7 or later is needed')
+    } finally {
+      for (const subvolume of made) destroySubvolume(subvolume)
+    }
+  })
 }

@@ -3,9 +3,10 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import type { ProbeResult } from '../../lib/driver.ts'
 import { errnoOf, isErrno, StorageError } from '../../lib/errors.ts'
-import { clearProbeFolders, makeProbeFolder, nearestExisting } from '../../lib/fs/probe-folder.ts'
+import { nearestExisting } from '../../lib/fs/make-directories.ts'
+import { clearProbeFolders, inProbeFolder, refuse } from '../../lib/fs/probe-folder.ts'
+import type { Refusal } from '../../lib/fs/probe-folder.ts'
 import { mknod, S_IFCHR } from '../../lib/sys/files.ts'
 import { performMount, unmount } from '../../lib/sys/mount.ts'
 import { nativeReason } from '../../lib/sys/native.ts'
@@ -43,7 +44,7 @@ function knowsIndex(): boolean {
   return fs.existsSync('/sys/module/overlay/parameters/index')
 }
 
-export type Examined = { readonly ok: true; readonly facts: Overlay2Facts } | Extract<ProbeResult, { ok: false }>
+export type Examined = { readonly ok: true; readonly facts: Overlay2Facts } | Refusal
 
 const known = new Map<string, Examined>()
 
@@ -52,33 +53,24 @@ const known = new Map<string, Examined>()
  * file system that passed is not asked again.
  */
 export function examine(home: string): Examined {
-  if (nativeReason !== undefined) return no('PREREQUISITE_MISSING', `overlay2 needs native calls: ${nativeReason}`, 'install the optional package koffi')
-  if (!privileges().mount) return no('PREREQUISITE_MISSING', 'overlay2 needs CAP_SYS_ADMIN to mount', 'run as root, or use the vfs driver')
+  if (nativeReason !== undefined) return refuse('PREREQUISITE_MISSING', `overlay2 needs native calls: ${nativeReason}`, 'install the optional package koffi')
+  if (!privileges().mount) return refuse('PREREQUISITE_MISSING', 'overlay2 needs CAP_SYS_ADMIN to mount', 'run as root, or use the vfs driver')
   const base = nearestExisting(home)
   const key = `${fs.statSync(base, { bigint: true }).dev}`
   clearProbeFolders(home, 'overlay2', folder => unmount(path.join(folder, 'merged')))
   const before = known.get(key)
   if (before !== undefined) return before
-  let dir: string
-  try {
-    dir = makeProbeFolder(base, 'overlay2')
-  } catch (error) {
-    return no('PREREQUISITE_MISSING', `overlay2 cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
-  }
-  try {
-    const examined = examineIn(dir)
-    if (examined.ok) known.set(key, examined)
-    return examined
-  } catch (error) {
-    return no('NOT_SUPPORTED', `overlay2 cannot be used in ${base}: ${(error as Error).message}`, 'use the vfs driver')
-  } finally {
-    unmount(path.join(dir, 'merged'))
-    fs.rmSync(dir, { recursive: true, force: true })
-  }
-}
-
-function no(code: Extract<ProbeResult, { ok: false }>['code'], reason: string, hint: string): Extract<ProbeResult, { ok: false }> {
-  return { ok: false, code, reason, hint }
+  return inProbeFolder(base, 'overlay2', dir => {
+    try {
+      const examined = examineIn(dir)
+      if (examined.ok) known.set(key, examined)
+      return examined
+    } catch (error) {
+      return refuse('NOT_SUPPORTED', `overlay2 cannot be used in ${base}: ${(error as Error).message}`, 'use the vfs driver')
+    } finally {
+      unmount(path.join(dir, 'merged'))
+    }
+  })
 }
 
 function examineIn(dir: string): Examined {
@@ -86,7 +78,7 @@ function examineIn(dir: string): Examined {
   // Without types in readdir, overlay shows whiteouts as files (ftype on xfs, filetype on ext4).
   if (!reportsTypes(dir)) {
     const hint = { xfs: 'make the file system anew with mkfs.xfs -n ftype=1', extfs: 'enable it with tune2fs -O filetype' }[backingFileSystem]
-    return no('INCOMPATIBLE_FILESYSTEM', `overlay2: the backing ${backingFileSystem} filesystem is formatted without d_type support, which leads to incorrect behavior`, hint ?? 'use another file system')
+    return refuse('INCOMPATIBLE_FILESYSTEM', `overlay2: the backing ${backingFileSystem} filesystem is formatted without d_type support, which leads to incorrect behavior`, hint ?? 'use another file system')
   }
   const userxattr = privileges().userNamespace
   const setup: Setup = { dir, userxattr, indexOff: knowsIndex() }
@@ -99,14 +91,14 @@ function examineIn(dir: string): Examined {
     mknod(path.join(dir, 'upper', 'whiteout'), S_IFCHR | 0o600, 0n)
   } catch (error) {
     if (!isErrno(error, 'EPERM')) throw error
-    return no('PREREQUISITE_MISSING', 'overlay2 cannot make whiteouts (character devices 0:0)', 'a kernel of version 5.8 or later allows them in a user namespace')
+    return refuse('PREREQUISITE_MISSING', 'overlay2 cannot make whiteouts (character devices 0:0)', 'a kernel of version 5.8 or later allows them in a user namespace')
   }
   const prefix = userxattr ? 'user.overlay.' : 'trusted.overlay.'
   try {
     setXattr(path.join(dir, 'upper'), `${prefix}opaque`, 'y')
   } catch (error) {
     if (!isErrno(error, 'EOPNOTSUPP', 'EPERM')) throw error
-    return no('INCOMPATIBLE_FILESYSTEM', `overlay2: the backing ${backingFileSystem} filesystem keeps no ${prefix}* attributes`, 'use another file system, or the vfs driver')
+    return refuse('INCOMPATIBLE_FILESYSTEM', `overlay2: the backing ${backingFileSystem} filesystem keeps no ${prefix}* attributes`, 'use another file system, or the vfs driver')
   }
   return {
     ok: true,
@@ -119,13 +111,13 @@ function examineIn(dir: string): Examined {
 
 function refused(error: unknown, fileSystem: string, dir: string): Examined {
   const why = (error as Error).message
-  if (StorageError.is(error, 'NOT_SUPPORTED')) return no('NOT_SUPPORTED', why, 'load the module: modprobe overlay')
+  if (StorageError.is(error, 'NOT_SUPPORTED')) return refuse('NOT_SUPPORTED', why, 'load the module: modprobe overlay')
   if (fileSystem === 'overlayfs') {
-    return no('INCOMPATIBLE_FILESYSTEM', `overlay2: ${path.dirname(dir)} lies on an overlay itself, which cannot be an overlay's upper directory: ${why}`,
+    return refuse('INCOMPATIBLE_FILESYSTEM', `overlay2: ${path.dirname(dir)} lies on an overlay itself, which cannot be an overlay's upper directory: ${why}`,
       'inside a container: put the data root on a volume; otherwise use the vfs driver')
   }
-  if (fileSystem === 'nfs') return no('INCOMPATIBLE_FILESYSTEM', `overlay2: NFS cannot be an overlay's upper directory: ${why}`, 'put the data root on a local file system')
-  return no(errnoOf(error) === 'EINVAL' ? 'INCOMPATIBLE_FILESYSTEM' : 'NOT_SUPPORTED', `overlay2: a test mount on ${fileSystem} failed: ${why}`, 'use another file system, or the vfs driver')
+  if (fileSystem === 'nfs') return refuse('INCOMPATIBLE_FILESYSTEM', `overlay2: NFS cannot be an overlay's upper directory: ${why}`, 'put the data root on a local file system')
+  return refuse(errnoOf(error) === 'EINVAL' ? 'INCOMPATIBLE_FILESYSTEM' : 'NOT_SUPPORTED', `overlay2: a test mount on ${fileSystem} failed: ${why}`, 'use another file system, or the vfs driver')
 }
 
 interface Setup { readonly dir: string; readonly userxattr: boolean; readonly indexOff: boolean }

@@ -11,7 +11,8 @@ import { writeInPlace } from '../../lib/fs/atomic.ts'
 import { probeMethod } from '../../lib/fs/copy-data.ts'
 import type { CopyMethod } from '../../lib/fs/copy-data.ts'
 import { copyTree } from '../../lib/fs/copy.ts'
-import { makeDirectories } from '../../lib/fs/make-directories.ts'
+import { makeDirectories, nearestExisting } from '../../lib/fs/make-directories.ts'
+import { refuse } from '../../lib/fs/probe-folder.ts'
 import { removeTree } from '../../lib/fs/remove-tree.ts'
 import { treeUsage } from '../../lib/fs/usage.ts'
 import { isLayerId } from '../../lib/ids.ts'
@@ -210,12 +211,8 @@ async function probe(home: string): Promise<ProbeResult> {
     fs.accessSync(base, fs.constants.W_OK | fs.constants.X_OK)
     return { ok: true, supports: supportsHere(base) }
   } catch (error) {
-    return { ok: false, code: 'PREREQUISITE_MISSING', reason: `vfs cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, hint: 'choose a writable data root' }
+    return refuse('PREREQUISITE_MISSING', `vfs cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
   }
-}
-
-function nearestExisting(dir: string): string {
-  return fs.existsSync(dir) ? dir : nearestExisting(path.dirname(dir))
 }
 
 async function open({ home, options, readOnly = false, durable = true }: OpenDriverOptions<VfsOptions>): Promise<Driver> {

@@ -18,3 +18,8 @@ export function makeDirectories(dir: string, mode = 0o755): void {
   }
   fs.chmodSync(dir, mode)
 }
+
+/** `dir`, or the nearest above it that exists. */
+export function nearestExisting(dir: string): string {
+  return fs.existsSync(dir) ? dir : nearestExisting(path.dirname(dir))
+}

@@ -3,17 +3,31 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { isErrno } from '../errors.ts'
+import type { ProbeResult } from '../driver.ts'
+import { errnoOf, isErrno } from '../errors.ts'
 import { isAlive, processIdentity } from '../sys/lock.ts'
+import { nearestExisting } from './make-directories.ts'
 
-/** `home`, or the nearest folder above it that exists. */
-export function nearestExisting(home: string): string {
-  return fs.existsSync(home) ? home : nearestExisting(path.dirname(home))
+/** The driver cannot work here. */
+export type Refusal = Extract<ProbeResult, { ok: false }>
+
+export function refuse(code: Refusal['code'], reason: string, hint: string): Refusal {
+  return { ok: false, code, reason, hint }
 }
 
-/** A new folder for the driver in `base`. @throws the errno of mkdtemp */
-export function makeProbeFolder(base: string, driver: string): string {
-  return fs.mkdtempSync(path.join(base, `.${driver}-probe-${processIdentity(process.pid)?.replace(' ', '-')}-`))
+/** Run `work` in a new folder for the driver in `base`, which is removed after it; mounts and subvolumes in it are for `work` to take down. */
+export function inProbeFolder<T>(base: string, driver: string, work: (folder: string) => T): T | Refusal {
+  let folder: string
+  try {
+    folder = fs.mkdtempSync(path.join(base, `.${driver}-probe-${processIdentity(process.pid)?.replace(' ', '-')}-`))
+  } catch (error) {
+    return refuse('PREREQUISITE_MISSING', `${driver} cannot write to ${base}: ${errnoOf(error) ?? String(error)}`, 'choose a writable data root')
+  }
+  try {
+    return work(folder)
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true })
+  }
 }
 
 /** What processes that are gone have left for `home`: `empty` takes out what rm cannot, a mount or a subvolume. */

@@ -1,11 +1,10 @@
 // Deleting what no snapshot refers to: the layers of removed snapshots, image layers that lost their last one, and what processes that are gone
 // left half made or mounted. Decides nothing: the catalogue has noted it in the transaction that removed it.
 
-import fs from 'node:fs'
-import path from 'node:path'
 import type { Driver } from '../driver.ts'
 import { StorageError } from '../errors.ts'
 import { syncDirectory } from '../fs/atomic.ts'
+import { nearestExisting } from '../fs/make-directories.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import type { DiskLayerStore } from '../layers/index.ts'
 import type { Catalogue } from './catalogue.ts'
@@ -25,10 +24,6 @@ export interface SweeperParts {
   readonly home: string
   /** Deletions are on the device before they are forgotten. */
   readonly sync: boolean
-}
-
-function nearestExisting(folder: string): string {
-  return fs.existsSync(folder) ? folder : nearestExisting(path.dirname(folder))
 }
 
 export class Sweeper {

@@ -188,8 +188,7 @@ export class VolumeStore {
       if (reference !== undefined) this.#references.add(name, reference, { transient, madeVolume: labels?.[anonymousLabel] !== undefined })
       try {
         driver.check(name, options.options ?? {})
-        // The lock's file tells whoever comes after a power cut, too, where to look.
-        if (this.#root.durability !== 'none') syncDirectorySync(volumePaths.locks(this.#root))
+        this.#syncLocks()
         // First what it is called, then that it exists: a volume without its labels would be another volume.
         await this.#database.set({ Name: name, Driver: driver.name, Labels: nullIfEmpty(labels), Options: nullIfEmpty(options.options) })
         try {
@@ -206,6 +205,9 @@ export class VolumeStore {
       return { volume: this.get(name), fresh: true }
     })
   }
+
+  /** Before what a volume is and that it exists are changed, one after the other: the lock's file tells, after a power cut too, where to look. */
+  #syncLocks(): void { if (this.#root.durability !== 'none') syncDirectorySync(volumePaths.locks(this.#root)) }
 
   #driver(name: string): VolumeDriver {
     const driver = this.#drivers.get(name)
@@ -238,6 +240,7 @@ export class VolumeStore {
       throw new StorageError('IN_USE', `remove ${name}: volume is in use - [${holders.join(', ')}]`,
         { op: 'remove', key: name, hint: 'remove the containers that use it first' })
     }
+    this.#syncLocks()
     try {
       await driver.remove(name)
     } catch (error) {
@@ -379,9 +382,7 @@ export class VolumeStore {
   }
 
   /** How many hold it. */
-  mountCount(name: string): number {
-    return this.#driverOf(name).mountCount(name)
-  }
+  mountCount(name: string): number { return this.#driverOf(name).mountCount(name) }
 
   /**
    * Bind a path inside the volume, which must be mounted, to a mount point of our own, safe from exchanges (subpath.ts). Returns where. It stands
