@@ -104,6 +104,12 @@ export interface HomeFacts {
   busy(id: LayerId): boolean
 }
 
+/** A name below a folder, and whether it is a folder itself. */
+export interface KnownEntry {
+  readonly name: string
+  readonly isDirectory: boolean
+}
+
 export interface Driver {
   readonly name: string
   readonly supports: Supports
@@ -115,8 +121,8 @@ export interface Driver {
   create(id: LayerId, options?: CreateOptions): Promise<void>
   /** Describe the mounts that show the layer; nothing is mounted here. Same input, same answer. @throws NOT_FOUND */
   mounts(id: LayerId, access: 'rw' | 'ro'): Promise<readonly Mount[]>
-  /** Where the layer's content lies. @throws NOT_FOUND */
-  content(id: LayerId): Promise<LayerContent>
+  /** Where the layer's content lies. `own`: the caller asks for its own folder alone, and a branch's `lowers` may be left out. @throws NOT_FOUND */
+  content(id: LayerId, own?: boolean): Promise<LayerContent>
   /**
    * The folder of the layer's own in which a mount of it may be performed (overlay2: `<id>/merged`), or, for a driver whose
    * layers are plain directories, undefined: then `mounts()` gives one bind whose source is used as it is.
@@ -132,8 +138,8 @@ export interface Driver {
    * changed and not what exists. Undefined: it cannot tell this time, and two whole trees are compared.
    */
   changedPaths?(id: LayerId): Promise<readonly Buffer[] | undefined>
-  /** Idempotent: resolves when nothing of the layer is left. */
-  remove(id: LayerId): Promise<void>
+  /** Idempotent: resolves when nothing of the layer is left. `holds`: what most probably is all that lies in it, which spares a look; parents first. */
+  remove(id: LayerId, holds?: readonly KnownEntry[]): Promise<void>
   exists(id: LayerId): Promise<boolean>
   list(): AsyncIterable<LayerId>
   /**
@@ -176,6 +182,16 @@ export interface DriverModule<Options = unknown> {
   /** Parse `--storage-opt` pairs such as `overlay2.size=10G`. @throws INVALID_ARGUMENT for a key that is not the driver's. */
   parseOptions(pairs: readonly string[]): Options
   open(options: OpenDriverOptions<Options>): Promise<Driver>
+}
+
+/** A driver that is loaded when somebody has to know more than its name. */
+export interface DriverSource {
+  readonly name: string
+  load(): Promise<DriverModule>
+}
+
+export async function driverModule(driver: DriverModule | DriverSource): Promise<DriverModule> {
+  return 'load' in driver ? await driver.load() : driver
 }
 
 /** Type a driver module without losing its options' type. */

@@ -27,10 +27,10 @@ const tar = makeTar([{ path: 'x', type: 'file' }])
 const calls: Readonly<Record<string, Call>> = {
   'images.get': (s, x) => s.images.get(x), 'images.resolve': (s, x) => s.images.resolve(x), 'images.inspect': (s, x) => s.images.inspect(x), 'images.history': (s, x) => s.images.history(x),
   'images.tag from': (s, x) => s.images.tag(x, 'other:1'), 'images.tag to': (s, x) => s.images.tag('app:1', `${x}!`), 'images.untag': (s, x) => s.images.untag(x), 'images.remove': (s, x) => s.images.remove(x),
-  'images.save': (s, x) => drain(s.images.save([x])), 'images.saveToDirectory': (s, x) => s.images.saveToDirectory([x], `${s.root}-saved`),
+  'images.save': (s, x) => drain(s.images.save([x])), 'images.saveToDirectory': (s, x) => s.images.saveToDirectory([x], `${s.root}-saved`), 'images.saveToFile': (s, x) => s.images.saveToFile([x], -1),
   'images.load name': (s, x) => s.images.load(once(tar), { name: x }), 'images.load platform': (s, x) => s.images.load(once(tar), { platform: x }),
   'images.import reference': (s, x) => s.images.import(once(tar), { reference: `${x}!` }), 'images.import change': (s, x) => s.images.import(once(tar), { changes: [`WRONG ${x}`] }),
-  'layers.get': (s, x) => s.layers.get(x as ChainId), 'layers.chain': (s, x) => s.layers.chain(x as ChainId), 'layers.tar': (s, x) => drain(s.layers.tar(x as ChainId)), 'layers.release': (s, x) => s.layers.release(x as ChainId),
+  'layers.get': (s, x) => s.layers.get(x as ChainId), 'layers.chain': (s, x) => s.layers.chain(x as ChainId), 'layers.tar': (s, x) => drain(s.layers.tar(x as ChainId)), 'layers.writeTar': (s, x) => s.layers.writeTar(x as ChainId, { fd: -1, offset: 0 }), 'layers.release': (s, x) => s.layers.release(x as ChainId),
   'containers.get': (s, x) => s.containers.get(x), 'containers.create image': (s, x) => s.containers.create({ image: `${x}!` }), 'containers.create name': (s, x) => s.containers.create({ name: `${x}!` }),
   'containers.remove': (s, x) => s.containers.remove(x), 'containers.mounts': (s, x) => s.containers.mounts(x), 'containers.mount': (s, x) => s.containers.mount(x), 'containers.unmount': (s, x) => s.containers.unmount(x),
   'containers.mountPoints': (s, x) => s.containers.mountPoints(x), 'containers.prepareMounts': (s, x) => s.containers.prepareMounts(x), 'containers.releaseMounts': (s, x) => s.containers.releaseMounts(x),

@@ -58,4 +58,5 @@ export type {
   PruneVolumesOptions, TmpfsOptions, ValidateMountOptions, Volume, VolumeDriver, VolumeFilters, VolumeFlagOptions, VolumeInspect, VolumeOptions,
 } from './volumes/index.ts'
 export type { BuildCacheUsage, ContainerUsage, DiskUsage, DiskUsageOptions, ImageUsage, OrphanUsage, UsageRow, UsageType, VolumeUsage } from './usage.ts'
-export { drivers, open } from './open.ts'
+export { drivers } from './built-in-drivers.ts'
+export { open } from './open.ts'

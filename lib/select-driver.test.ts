@@ -89,3 +89,15 @@ test('read-only: nothing is tried, the root tells', async t => {
   assert.is((await selectDriver({ root: t.dir, modules: modules(both, probed), readOnly: true, driver: 'overlay2' })).name, 'overlay2')
   assert.equal(probed, [])
 })
+
+test('a driver that is neither tried nor chosen is not loaded', async t => {
+  const loaded: string[] = []
+  const sources = modules(both).map(module => ({ name: module.name, load: async () => { loaded.push(module.name); return module } }))
+  use(t.dir, 'btrfs')
+  const choice = await selectDriver({ root: t.dir, modules: sources })
+  assert.equal([choice.name, loaded], ['btrfs', ['btrfs']])
+  assert.is((await selectDriver({ root: t.dir, modules: sources, driver: 'vfs' })).module.name, 'vfs')
+  assert.equal(loaded, ['btrfs', 'vfs'])
+  assert.equal((await choice.others()).map(({ name }) => name), ['vfs', 'overlay2'])
+  assert.ok(loaded.includes('overlay2'))
+})

@@ -3,7 +3,8 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import type { DriverModule, ProbeFailure } from './driver.ts'
+import { driverModule } from './driver.ts'
+import type { DriverModule, DriverSource, ProbeFailure } from './driver.ts'
 import { isErrno, StorageError } from './errors.ts'
 
 /** Docker's order (23.0, the last line that still named them all). */
@@ -29,7 +30,8 @@ export interface OtherDriver { readonly name: string; readonly reason: string }
 
 export interface SelectOptions {
   readonly root: string
-  readonly modules: readonly DriverModule[]
+  /** Loaded when they are tried or chosen. */
+  readonly modules: readonly (DriverModule | DriverSource)[]
   /** Asked for by the caller or its configuration. */
   readonly driver?: string | undefined
   /** The environment's DOCKER_DRIVER. It wins over nothing but the automatic choice. */
@@ -42,11 +44,11 @@ export interface SelectOptions {
 
 /** @throws NOT_SUPPORTED, PREREQUISITE_MISSING, INCOMPATIBLE_FILESYSTEM, FAILED_PRECONDITION (several drivers were used here) */
 export async function selectDriver(options: SelectOptions): Promise<DriverChoice> {
-  const byName = new Map(options.modules.map(module => [module.name, module]))
+  const byName = new Map(options.modules.map(driver => [driver.name, driver]))
   const home = (name: string): string => path.join(options.root, name)
   const asked = options.driver ?? (options.environment || options.configured)
   if (asked !== undefined && asked !== '') {
-    const module = byName.get(asked) ?? absent(asked)
+    const module = await driverModule(byName.get(asked) ?? absent(asked))
     if (options.readOnly !== true) await mustWork(module, home(asked))
     const reason = options.driver !== undefined ? `${asked} was asked for` : options.environment ? `the environment variable DOCKER_DRIVER names ${asked}` : `the daemon.json names ${asked}`
     return { name: asked, module, reason, others: () => reasonsAgainst(options, home, asked) }
@@ -61,20 +63,21 @@ export async function selectDriver(options: SelectOptions): Promise<DriverChoice
   }
   const [before] = prior
   if (before !== undefined) {
-    const module = byName.get(before) ?? absent(before)
+    const module = await driverModule(byName.get(before) ?? absent(before))
     if (options.readOnly !== true) await mustWork(module, home(before))
     return { name: before, module, reason: `${home(before)} holds layers already`, others: () => reasonsAgainst(options, home, before) }
   }
   if (options.readOnly === true) {
-    const module = isUsed(home('vfs')) ? byName.get('vfs') : undefined
-    if (module === undefined) throw new StorageError('NOT_FOUND', `${options.root} holds no layers of any driver`, { op: 'open', path: options.root, hint: 'open it for writing once, or name the driver' })
-    return { name: 'vfs', module, reason: `${home('vfs')} is the only one that holds layers`, others: () => reasonsAgainst(options, home, 'vfs') }
+    const vfs = isUsed(home('vfs')) ? byName.get('vfs') : undefined
+    if (vfs === undefined) throw new StorageError('NOT_FOUND', `${options.root} holds no layers of any driver`, { op: 'open', path: options.root, hint: 'open it for writing once, or name the driver' })
+    return { name: 'vfs', module: await driverModule(vfs), reason: `${home('vfs')} is the only one that holds layers`, others: () => reasonsAgainst(options, home, 'vfs') }
   }
 
   const others: OtherDriver[] = []
   for (const name of order) {
-    const module = byName.get(name)
-    if (module === undefined) continue
+    const driver = byName.get(name)
+    if (driver === undefined) continue
+    const module = await driverModule(driver)
     const probe = await module.probe(home(name))
     if (!probe.ok) { others.push({ name, reason: probe.reason }); continue }
     const passed = order.slice(order.indexOf(name) + 1).filter(other => byName.has(other))
@@ -99,11 +102,12 @@ async function mustWork(module: DriverModule, home: string): Promise<void> {
 
 async function reasonsAgainst({ modules, readOnly }: SelectOptions, home: (name: string) => string, chosen: string): Promise<OtherDriver[]> {
   const others: OtherDriver[] = []
-  for (const module of modules) {
-    if (module.name === chosen) continue
-    if (readOnly === true) { others.push({ name: module.name, reason: 'not tried, as the root is open read-only' }); continue }
-    const probe = await module.probe(home(module.name))
-    others.push({ name: module.name, reason: probe.ok ? `would work, but ${chosen} was given` : probe.reason })
+  for (const driver of modules) {
+    const { name } = driver
+    if (name === chosen) continue
+    if (readOnly === true) { others.push({ name, reason: 'not tried, as the root is open read-only' }); continue }
+    const probe = await (await driverModule(driver)).probe(home(name))
+    others.push({ name, reason: probe.ok ? `would work, but ${chosen} was given` : probe.reason })
   }
   return others
 }

@@ -11,16 +11,16 @@ import type { MigrateOptions, MigrateResult } from './check/migrate.ts'
 import type { PruneOptions, PruneResult } from './check/prune.ts'
 import type { RepairOptions, RepairResult } from './check/repair.ts'
 import type { CheckOptions, CheckParts, Finding } from './check/types.ts'
-import { ContainerStore } from './containers/index.ts'
-import type { Driver, DriverModule, StatusEntry } from './driver.ts'
+import { ContainerStore } from './containers/store.ts'
+import type { Driver, DriverModule, DriverSource, StatusEntry } from './driver.ts'
 import { readDaemonConfig } from './daemon-config.ts'
 import { asStorageError, StorageError, told } from './errors.ts'
 import { makeDirectories } from './fs/make-directories.ts'
-import { openImageStore } from './images/index.ts'
+import { openImageStore } from './images/store.ts'
 import type { ImageStore } from './images/index.ts'
 import { buildCacheReferences, openLayerStore, RwLayers } from './layers/index.ts'
 import type { DataRoot, DiskLayerStore, Durability } from './layers/index.ts'
-import { Snapshotter } from './snapshots/index.ts'
+import { Snapshotter } from './snapshots/snapshotter.ts'
 import { selectDriver } from './select-driver.ts'
 import type { DriverChoice } from './select-driver.ts'
 import { nativeReason } from './sys/native.ts'
@@ -29,8 +29,8 @@ import { privileges } from './sys/privileges.ts'
 import type { ArchiveLimits } from './tar/types.ts'
 import { maxThreads } from './sys/threads.ts'
 import { closedError, untilClosed } from './until-closed.ts'
-import { diskUsage } from './usage.ts'
-import { dockerdHolds, VolumeStore } from './volumes/index.ts'
+import { dockerdHolds } from './volumes/metadata.ts'
+import { VolumeStore } from './volumes/store.ts'
 import type { VolumeDriver } from './volumes/index.ts'
 import type { DiskUsage, DiskUsageOptions } from './usage.ts'
 
@@ -136,6 +136,7 @@ export class Storage implements AsyncDisposable {
    * orphaned are counted file by file, in threads, unless `storedOnly`.
    */
   async diskUsage(options: DiskUsageOptions = {}): Promise<DiskUsage> {
+    const { diskUsage } = await import('./usage.ts')
     return await diskUsage(this, this.#parts('diskUsage').root, options)
   }
 
@@ -220,13 +221,16 @@ export interface MigrateStorageOptions extends MigrateOptions {
 }
 
 interface StorageParts extends CheckParts {
-  readonly open: OpenOptions & { readonly drivers: readonly DriverModule[] }
+  readonly open: OpenStorageOptions
   readonly choice: DriverChoice
   readonly readOnlyReason: string | undefined
 }
 
-/** `open` with the drivers given; lib/index.ts binds the built-in ones. */
-export async function openStorage(options: OpenOptions & { readonly drivers: readonly DriverModule[] }): Promise<Storage> {
+/** What drivers there are, loaded or to be loaded. */
+export type OpenStorageOptions = Omit<OpenOptions, 'drivers'> & { readonly drivers: readonly (DriverModule | DriverSource)[] }
+
+/** `open` with the drivers given; lib/open.ts binds the built-in ones. */
+export async function openStorage(options: OpenStorageOptions): Promise<Storage> {
   const config = options.config === undefined ? {} : readDaemonConfig(options.config)
   const root = prepareRoot(options.root ?? config.root ?? defaultRoot(), options.readOnly === true)
   const readOnlyReason = await dockerdHolds(root) ? 'a running dockerd holds the lock on volumes/metadata.db' : options.readOnly === true ? 'asked for' : undefined

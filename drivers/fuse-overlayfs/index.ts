@@ -56,9 +56,9 @@ class FuseOverlayfs implements Driver {
     return [{ type: `fuse3.${driver}`, source: driver, options }]
   }
 
-  async content(id: LayerId): Promise<LayerContent> {
+  async content(id: LayerId, own = false): Promise<LayerContent> {
     return {
-      kind: 'branch', path: this.#existing(id), whiteouts: 'fuse-overlayfs', xattrPrefix: privileges().userNamespace ? 'user.overlay.' : 'trusted.overlay.', lowers: this.#lowerDirs(id),
+      kind: 'branch', path: this.#existing(id), whiteouts: 'fuse-overlayfs', xattrPrefix: privileges().userNamespace ? 'user.overlay.' : 'trusted.overlay.', lowers: own ? [] : this.#lowerDirs(id),
     }
   }
 

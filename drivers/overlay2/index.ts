@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { defineDriver } from '../../lib/driver.ts'
-import type { CreateOptions, Driver, HomeFacts, HomeProblem, LayerContent, Mount, OpenDriverOptions, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
+import type { CreateOptions, Driver, HomeFacts, HomeProblem, KnownEntry, LayerContent, Mount, OpenDriverOptions, StatusEntry, Supports, Usage } from '../../lib/driver.ts'
 import { parseSize } from '../../lib/driver-options.ts'
 import { asStorageError, StorageError } from '../../lib/errors.ts'
 import { makeDirectories } from '../../lib/fs/make-directories.ts'
@@ -15,7 +15,7 @@ import { overlayKernel } from '../../lib/sys/mount.ts'
 import { privileges } from '../../lib/sys/privileges.ts'
 import { inspectHome } from './inspect.ts'
 import { createLayer, maxDepth, maxDepthOfPage, removeLayer, resumeRemovals } from './layers.ts'
-import { escapeLower, escapePath, layerOfLink, layoutOf, linkFolder, notFound, readLink, readLowers } from './layout.ts'
+import { escapeLower, escapePath, layerOfLink, layoutOf, linkFolder, lowersOf, notFound, readLink } from './layout.ts'
 import type { Layout } from './layout.ts'
 import { parseOptions, quotaUnsupported, sizeOfLayer } from './options.ts'
 import type { Overlay2Options } from './options.ts'
@@ -52,13 +52,13 @@ class Overlay2 implements Driver {
 
   async mounts(id: LayerId, access: 'rw' | 'ro'): Promise<readonly Mount[]> {
     const layout = this.#layout
-    const lowers = readLowers(layout, id)
+    const lowers = lowersOf(layout, id)
     const readOnly = access === 'ro' || fs.existsSync(`${layout.dir(id)}/committed`)
     if (lowers.length === 0) {
       if (!fs.existsSync(layout.dir(id))) throw notFound(layout, id)
       return [{ type: 'bind', source: layout.diff(id), options: ['bind', readOnly ? 'ro' : 'rw'] }]
     }
-    // Its own link is a lower directory only where nothing is written; four file calls that a new layer's mount can do without.
+    // Its own link is a lower directory only where nothing is written.
     const names = readOnly ? [readLink(layout, id), ...lowers] : lowers
     const options = [
       ...(this.#facts.indexOff ? ['index=off'] : []), ...(this.#facts.userxattr ? ['userxattr'] : []),
@@ -68,10 +68,10 @@ class Overlay2 implements Driver {
     return [{ type: 'overlay', source: 'overlay', options }]
   }
 
-  async content(id: LayerId): Promise<LayerContent> {
+  async content(id: LayerId, own = false): Promise<LayerContent> {
     return {
       kind: 'branch', path: this.#existing(id), whiteouts: 'overlay',
-      xattrPrefix: this.#facts.userxattr ? 'user.overlay.' : 'trusted.overlay.', lowers: this.#lowerDirs(id),
+      xattrPrefix: this.#facts.userxattr ? 'user.overlay.' : 'trusted.overlay.', lowers: own ? [] : this.#lowerDirs(id),
     }
   }
 
@@ -79,10 +79,10 @@ class Overlay2 implements Driver {
     return this.#layout.merged(id)
   }
 
-  async remove(id: LayerId): Promise<void> {
+  async remove(id: LayerId, holds?: readonly KnownEntry[]): Promise<void> {
     this.#mustWrite('remove', id)
     if (id === linkFolder) return
-    await removeLayer(this.#layout, id)
+    await removeLayer(this.#layout, id, holds)
   }
 
   async exists(id: LayerId): Promise<boolean> {
@@ -135,7 +135,7 @@ class Overlay2 implements Driver {
   }
 
   #lowerDirs(id: LayerId): string[] {
-    return readLowers(this.#layout, id).map(name => this.#layout.diff(layerOfLink(this.#layout, name, id)))
+    return lowersOf(this.#layout, id).map(name => this.#layout.diff(layerOfLink(this.#layout, name, id)))
   }
 
   #mustWrite(op: string, id: LayerId): void {

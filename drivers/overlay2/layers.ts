@@ -3,15 +3,16 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
-import type { CreateOptions } from '../../lib/driver.ts'
+import type { CreateOptions, KnownEntry } from '../../lib/driver.ts'
 import { asStorageError, isErrno, StorageError } from '../../lib/errors.ts'
 import { syncDirectory } from '../../lib/fs/atomic.ts'
+import { removeKnown } from '../../lib/fs/remove-small.ts'
 import { removeTree, removeTreeSync } from '../../lib/fs/remove-tree.ts'
 import type { LayerId } from '../../lib/ids.ts'
 import { RENAME_NOREPLACE, rename2, unlinkIfThere } from '../../lib/sys/files.ts'
 import { isMountpoint } from '../../lib/sys/mount.ts'
 import { assignProject, limitProject, projectOf } from '../../lib/sys/quota.ts'
-import { goneName, linkFolder, linkPattern, newLinkName, readLink, readLowers, stagingName } from './layout.ts'
+import { goneName, linkFolder, linkPattern, newLinkName, readNames, stagingName } from './layout.ts'
 import type { Layout } from './layout.ts'
 
 const fdatasync = promisify(fs.fdatasync)
@@ -59,6 +60,7 @@ export async function createLayer(layout: Layout, id: LayerId, options: CreateOp
     fs.symlinkSync(`../${id}/diff`, layout.link(link))
     if (parent !== undefined) markCommitted(layout, parent)
     publish(layout, staging, id)
+    layout.names.set(layout.dir(id), { link, lowers })
   } catch (error) {
     fs.rmSync(layout.link(link), { force: true })
     removeTreeSync(staging)
@@ -68,7 +70,8 @@ export async function createLayer(layout: Layout, id: LayerId, options: CreateOp
 }
 
 function lowersOn(layout: Layout, id: LayerId, parent: LayerId): string[] {
-  const lowers = [readLink(layout, parent), ...readLowers(layout, parent)]
+  const names = readNames(layout, parent)
+  const lowers = [names.link, ...names.lowers]
   if (lowers.length > layout.maxDepth) {
     throw new StorageError('LIMIT_EXCEEDED', `${layout.driver}: creating layer ${id} on ${parent}: max depth exceeded: ${lowers.length} layers below, ${layout.maxDepth} are possible`,
       { driver: layout.driver, op: 'create', key: id, hint: 'squash some of the layers' })
@@ -119,7 +122,7 @@ function publish(layout: Layout, staging: string, id: LayerId): void {
  * Remove a layer. Steps: one rename to `.gone-<id>`, so that it is whole or not there; its short link; its tree. Each can be taken up again after
  * a kill, by this function or by the next `open`. The link goes second: a link without its layer harms nobody, a layer without its link cannot be mounted.
  */
-export async function removeLayer(layout: Layout, id: LayerId): Promise<void> {
+export async function removeLayer(layout: Layout, id: LayerId, holds?: readonly KnownEntry[]): Promise<void> {
   const gone = `${layout.home}/${goneName(id)}`
   try {
     if (fs.existsSync(layout.dir(id))) {
@@ -130,8 +133,9 @@ export async function removeLayer(layout: Layout, id: LayerId): Promise<void> {
       }
       await finishRemoval(layout, gone)
       fs.renameSync(layout.dir(id), gone)
-    }
-    await finishRemoval(layout, gone)
+      layout.names.forget(layout.dir(id))
+      await finishThere(layout, gone, holds)
+    } else await finishRemoval(layout, gone)
     await finishRemoval(layout, `${layout.home}/${stagingName(id)}`)
   } catch (error) {
     // Somebody else removed it first.
@@ -140,8 +144,11 @@ export async function removeLayer(layout: Layout, id: LayerId): Promise<void> {
   }
 }
 
-export async function finishRemoval(layout: Layout, dir: string): Promise<void> {
-  if (!fs.existsSync(dir)) return
+export async function finishRemoval(layout: Layout, dir: string, holds?: readonly KnownEntry[]): Promise<void> {
+  if (fs.existsSync(dir)) await finishThere(layout, dir, holds)
+}
+
+async function finishThere(layout: Layout, dir: string, holds: readonly KnownEntry[] | undefined): Promise<void> {
   let link: string
   try {
     link = fs.readFileSync(`${dir}/link`, 'utf8')
@@ -152,6 +159,7 @@ export async function finishRemoval(layout: Layout, dir: string): Promise<void> 
   // The name comes from a file: nothing but a name of our form may lead to an unlink.
   if (linkPattern.test(link)) unlinkIfThere(layout.link(link))
   const project = layout.limits ? projectOf(dir) : 0
+  if (holds !== undefined) removeKnown(`${dir}/diff`, holds)
   if (!removeUnwritten(dir)) await removeTree(dir)
   if (project !== 0) limitProject(layout.home, project, 0)
 }
@@ -162,8 +170,13 @@ function removeUnwritten(dir: string): boolean {
     fs.rmdirSync(`${dir}/diff`)
     // Made by the kernel with the first mount.
     if (fs.existsSync(`${dir}/work/work`)) fs.rmdirSync(`${dir}/work/work`)
-    for (const folder of ['work', 'merged']) if (fs.existsSync(`${dir}/${folder}`)) fs.rmdirSync(`${dir}/${folder}`)
-    for (const file of ['lower', 'committed', 'link']) if (fs.existsSync(`${dir}/${file}`)) fs.unlinkSync(`${dir}/${file}`)
+    // `work` and `lower` are made together, and the link's file has just been read.
+    const hasLowers = fs.existsSync(`${dir}/lower`)
+    if (hasLowers) fs.rmdirSync(`${dir}/work`)
+    if (fs.existsSync(`${dir}/merged`)) fs.rmdirSync(`${dir}/merged`)
+    if (hasLowers) fs.unlinkSync(`${dir}/lower`)
+    if (fs.existsSync(`${dir}/committed`)) fs.unlinkSync(`${dir}/committed`)
+    fs.unlinkSync(`${dir}/link`)
     fs.rmdirSync(dir)
     return true
   } catch (error) {

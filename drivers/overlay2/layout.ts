@@ -2,9 +2,10 @@
 // the same layout, but for the mode of `work`.
 
 import fs from 'node:fs'
-import { randomBytes } from 'node:crypto'
 import path from 'node:path'
 import { isErrno, StorageError } from '../../lib/errors.ts'
+import { Remembered } from '../../lib/fs/remembered.ts'
+import { randomBytesOf } from '../../lib/ids.ts'
 import type { LayerId } from '../../lib/ids.ts'
 
 /** Folder of the short links. A layer cannot have this id: dockerd's ids are 64 hex digits, but ours need not be. */
@@ -17,6 +18,9 @@ export const linkFolder = 'l'
 export const stagingName = (id: LayerId): string => `.new-${id}`
 export const goneName = (id: LayerId): string => `.gone-${id}`
 
+/** What the files of a layer say: its own short name, and those of the layers below, nearest first. */
+export interface Names { readonly link: string; readonly lowers: readonly string[] }
+
 export interface Layout {
   readonly home: string
   /** The driver's name, for messages. */
@@ -26,6 +30,11 @@ export interface Layout {
   readonly limits: boolean
   /** Most layers below a writable one. */
   readonly maxDepth: number
+  /**
+   * Names that were read or written, by layer folder. Their files are written before the layer shows, and replaced by a rename alone (a repair): that, and whoever removes
+   * the layer and makes another of its id, changes the folder's inode or time of change, which are compared. 3 µs a layer instead of 15.
+   */
+  readonly names: Remembered<Names>
   dir(id: LayerId): string
   diff(id: LayerId): string
   work(id: LayerId): string
@@ -37,7 +46,7 @@ export function layoutOf(home: string, { driver = 'overlay2', workMode = 0o700, 
   // Put together, not joined: ids and names are clean, and a hundred joins are a twentieth of a container's life.
   const dir = (id: LayerId): string => `${home}/${id}`
   return {
-    home, driver, workMode, limits, maxDepth, dir,
+    home, driver, workMode, limits, maxDepth, dir, names: new Remembered(),
     diff: id => `${home}/${id}/diff`,
     work: id => `${home}/${id}/work`,
     merged: id => `${home}/${id}/merged`,
@@ -47,17 +56,10 @@ export function layoutOf(home: string, { driver = 'overlay2', workMode = 0o700, 
 
 const base32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
 
-// Drawn for 64 names at once: each call of the generator costs 4 µs.
-let random = Buffer.alloc(0), randomAt = 0
-
 /** 26 letters of RFC 4648 base32: moby's overlayutils.GenerateID(26), so that 128 links fit a page of mount options. */
 export function newLinkName(): string {
-  if (randomAt + 26 > random.length) {
-    random = randomBytes(26 * 64)
-    randomAt = 0
-  }
   let name = ''
-  for (const end = randomAt + 26; randomAt < end; randomAt++) name += base32[(random[randomAt] as number) & 31]
+  for (const byte of randomBytesOf(26)) name += base32[byte & 31]
   return name
 }
 
@@ -97,6 +99,17 @@ export function readLowers(layout: Layout, id: LayerId): string[] {
     if (!part.startsWith(`${linkFolder}/`) || !linkPattern.test(name)) throw corrupt(layout, id, file, text === '' ? 'the file is empty' : `not a list of links: ${JSON.stringify(part.slice(0, 40))}`)
     return name
   })
+}
+
+/** `readLink` and `readLowers`. @throws as they do */
+export function readNames(layout: Layout, id: LayerId): Names {
+  const read = (): Names => ({ link: readLink(layout, id), lowers: readLowers(layout, id) })
+  return layout.names.get(layout.dir(id), read) ?? read()
+}
+
+/** `readLowers`, where the layer's own link may be damaged. @throws CORRUPT */
+export function lowersOf(layout: Layout, id: LayerId): readonly string[] {
+  return layout.names.get(layout.dir(id), () => undefined)?.lowers ?? readLowers(layout, id)
 }
 
 /** What a short link leads to: `../<id>/diff`. */

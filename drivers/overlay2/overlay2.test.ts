@@ -114,10 +114,12 @@ test('a home whose path holds what separates options', { skip: needsRoot }, asyn
 
 test('what a power cut did to older stores is CORRUPT, with a hint, not a strange mount', { skip: needsRoot }, async t => {
   const home = `${t.dir}/o`
+  const before = await open(home)
+  await before.create(id('a'))
+  await before.create(id('b'), { parent: id('a') })
+  await before.create(id('c'), { parent: id('b') })
+  // Who opens it after the power cut remembers nothing.
   const driver = await open(home)
-  await driver.create(id('a'))
-  await driver.create(id('b'), { parent: id('a') })
-  await driver.create(id('c'), { parent: id('b') })
   const link = fs.readFileSync(`${home}/a/link`, 'latin1')
   fs.writeFileSync(`${home}/a/link`, '') // moby#42964
   assert.ok((await failure(driver.create(id('d'), { parent: id('a') }), 'CORRUPT')).info.hint)
@@ -135,6 +137,18 @@ test('what a power cut did to older stores is CORRUPT, with a hint, not a strang
   fs.writeFileSync(`${t.dir}/precious`, 'x')
   await driver.remove(id('b'))
   assert.ok(fs.existsSync(`${t.dir}/precious`))
+})
+
+test('a removal that was told wrongly what the layer holds removes all of it', { skip: needsRoot }, async t => {
+  const home = `${t.dir}/o`
+  const driver = await open(home)
+  for (const holds of [[], [{ name: 'not', isDirectory: false }], [{ name: 'a', isDirectory: true }], [{ name: 'a', isDirectory: true }, { name: 'a/b', isDirectory: false }]]) {
+    await driver.create(id('x'))
+    fs.mkdirSync(`${home}/x/diff/a`)
+    for (const name of ['b', 'c']) fs.writeFileSync(`${home}/x/diff/a/${name}`, '')
+    await driver.remove(id('x'), holds)
+    assert.equal([fs.readdirSync(home), fs.readdirSync(`${home}/l`)], [['l'], []])
+  }
 })
 
 test('a fault at each native call of create leaves nothing', { skip: needsRoot }, async t => {

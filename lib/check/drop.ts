@@ -3,7 +3,8 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import type { Driver, DriverModule } from '../driver.ts'
+import { driverModule } from '../driver.ts'
+import type { Driver, DriverModule, DriverSource } from '../driver.ts'
 import { StorageError } from '../errors.ts'
 import { namesIn } from '../fs/names-in.ts'
 import { removeTree } from '../fs/remove-tree.ts'
@@ -34,17 +35,18 @@ export async function dropLayers(root: DataRoot, driver: Driver | undefined): Pr
 }
 
 /** Go on with what a killed migration was deleting. What cannot be deleted now is left to the next who opens. */
-export async function finishDrops(rootPath: string, modules: readonly DriverModule[]): Promise<void> {
+export async function finishDrops(rootPath: string, drivers: readonly (DriverModule | DriverSource)[]): Promise<void> {
   const own = path.join(rootPath, 'layerstack')
   for (const name of namesIn(own, 'EACCES')) {
     if (!name.startsWith(prefix) || name.endsWith('.lock')) continue
     const driverName = name.slice(prefix.length)
-    const module = modules.find(one => one.name === driverName)
+    const source = drivers.find(one => one.name === driverName)
     // A catalogue of that driver that came after: then the layers are its.
-    if (module === undefined || fs.existsSync(path.join(rootPath, 'image', driverName))) continue
+    if (source === undefined || fs.existsSync(path.join(rootPath, 'image', driverName))) continue
     const held = lockDrop(path.join(own, name))
     if (held === undefined) continue
     try {
+      const module = await driverModule(source)
       const driver = await module.open({ home: path.join(rootPath, driverName), options: module.parseOptions([]), durable: false }).catch((error: unknown) => {
         if (StorageError.is(error, 'NOT_SUPPORTED')) return undefined
         throw error

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { jobsModule } from '../diff/jobs.ts'
+import { jobsModule } from '../diff/jobs-module.ts'
 import type { WriteArguments, WriteOutcome } from '../diff/jobs.ts'
 import { StorageError } from '../errors.ts'
 import { atomicWrite, syncDirectory } from '../fs/atomic.ts'

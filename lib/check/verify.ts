@@ -1,37 +1,15 @@
 // The content of layers against what they were: each layer's tar is rebuilt from its files and its tar-split, every file's CRC-64 and the whole's digest
 // compared. In threads, as many at once as there are; nothing of the tar reaches the main thread.
 
-import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { assembleJob } from '../diff/jobs.ts'
-import type { AssembleArguments } from '../diff/jobs.ts'
+import type { AssembledTar, DigestArguments } from '../diff/assemble.ts'
+import { assembleModule } from '../diff/jobs-module.ts'
 import type { Driver } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
 import type { Layer } from '../layers/index.ts'
 import { tarSplitName } from '../layers/layer-files.ts'
 import { maxThreads, runJob } from '../sys/threads.ts'
-import type { JobContext } from '../sys/threads.ts'
-
-export interface Verdict {
-  readonly digest: string
-  readonly bytes: number
-}
-
-/** For threads.ts only. */
-export async function digestJob(args: AssembleArguments, context: JobContext): Promise<Verdict> {
-  const hash = createHash('sha256')
-  let bytes = 0, told = 0
-  await assembleJob(args, {
-    read: () => undefined, progress: () => undefined, checkAborted: () => context.checkAborted(),
-    write: chunk => {
-      hash.update(chunk)
-      bytes += chunk.length
-      if (bytes - told >= 1 << 24) context.progress(told = bytes)
-    },
-  })
-  return { digest: `sha256:${hash.digest('hex')}`, bytes }
-}
 
 export interface Fault {
   readonly kind: 'content-missing' | 'content-damaged' | 'tar-split-damaged'
@@ -42,10 +20,10 @@ export interface Fault {
 }
 
 /** Rebuild the tar of what lies in `dir` by the tar-split of `layerDir`. @throws CORRUPT, NOT_FOUND, ABORTED, IO, … */
-export async function digestOfLayer(layerDir: string, dir: string, options: { readonly signal?: AbortSignal | undefined; readonly onProgress?: ((bytes: number) => void) | undefined } = {}): Promise<Verdict> {
+export async function digestOfLayer(layerDir: string, dir: string, options: { readonly signal?: AbortSignal | undefined; readonly onProgress?: ((bytes: number) => void) | undefined } = {}): Promise<AssembledTar> {
   const tarSplitFd = fs.openSync(path.join(layerDir, tarSplitName), 'r')
   try {
-    return await runJob<AssembleArguments, Verdict>(import.meta.url, 'digestJob', { dir, tarSplitFd }, options)
+    return await runJob<DigestArguments, AssembledTar>(assembleModule, 'digestJob', { dir, tarSplitFd }, options)
   } finally {
     fs.closeSync(tarSplitFd)
   }
@@ -62,8 +40,8 @@ export async function verifyLayer(driver: Driver, layer: Layer, layerDir: string
     return { kind: error.code === 'NOT_FOUND' ? 'content-missing' : 'content-damaged', path: layerDir, reason: error.message, unplaced: true }
   }
   try {
-    const { digest, bytes } = await digestOfLayer(layerDir, dir, options)
-    if (digest === layer.diffId) return bytes
+    const { digest, sizeBytes } = await digestOfLayer(layerDir, dir, options)
+    if (digest === layer.diffId) return sizeBytes
     return { kind: 'content-damaged', path: dir, reason: `its tar has the digest ${digest} and not ${layer.diffId}: files, or what the tar-split says of them, were changed` }
   } catch (error) {
     if (StorageError.is(error, 'ABORTED')) throw error

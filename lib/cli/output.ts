@@ -47,12 +47,14 @@ function writeSome(fd: number, bytes: Uint8Array, at: number, signal: AbortSigna
   })
 }
 
-export interface SendOptions {
+export interface SendOptions<R = unknown> {
   /** A file, or stdout. */
   readonly to: string | undefined
   readonly signal: AbortSignal
   /** Bytes written so far. */
   readonly onProgress?: (bytes: number) => void
+  /** Writes the same to a regular file's descriptor itself, faster. */
+  readonly inPlace?: (fd: number) => Promise<R>
 }
 
 /** Docker's refusal. Called before the work begins. @throws INVALID_ARGUMENT */
@@ -61,8 +63,8 @@ export function refuseTerminal(output: string | undefined): void {
 }
 
 /** Send a stream of bytes away; returns what the stream returns. A failure leaves no file, and one that was there as it was. */
-export async function send<R>(source: AsyncGenerator<Uint8Array, R>, options: SendOptions): Promise<R> {
-  const { to, signal } = options
+export async function send<R>(source: AsyncGenerator<Uint8Array, R>, options: SendOptions<R>): Promise<R> {
+  const { to, signal, inPlace } = options
   if (to === undefined) return await pump(source, 1, options)
   const special = isSpecial(to)
   const file = special ? to : path.join(path.dirname(to), `.${path.basename(to)}.${randomBytes(4).toString('hex')}.tmp`)
@@ -74,7 +76,7 @@ export async function send<R>(source: AsyncGenerator<Uint8Array, R>, options: Se
     throw asStorageError(error, `writing ${to}`, { path: to })
   }
   try {
-    const result = await pump(source, fd, { ...options, signal })
+    const result = special || inPlace === undefined ? await pump(source, fd, { ...options, signal }) : await inPlace(fd)
     fs.closeSync(fd)
     fd = -1
     if (!special) fs.renameSync(file, to)

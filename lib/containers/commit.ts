@@ -3,7 +3,7 @@
 import { StorageError } from '../errors.ts'
 import { emptyTarDigest, parseDigest } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
-import { jobsModule } from '../diff/jobs.ts'
+import { jobsModule } from '../diff/jobs-module.ts'
 import { applyChanges } from '../images/changes.ts'
 import { encodeConfig, runtimeConfig } from '../images/config.ts'
 import type { ImageStore } from '../images/index.ts'

@@ -1,12 +1,11 @@
 // A container's files in Docker's layout: `containers/<id>/config.v2.json` and `hostconfig.json`. Owns their
 // shape; knows no layer.
 
-import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { isErrno, StorageError, told } from '../errors.ts'
 import { writeNew } from '../fs/atomic.ts'
-import { isDigest } from '../ids.ts'
+import { isDigest, randomBytesOf } from '../ids.ts'
 import type { Digest } from '../ids.ts'
 import type { MountHostConfig, MountPointRecord } from './mount-points.ts'
 import { never, stateOf } from './state.ts'
@@ -57,7 +56,7 @@ const seconds = ['basalt', 'chalk', 'clay', 'cliff', 'delta', 'dune', 'fjord', '
 
 /** A name nobody has to remember; made of strata rather than scientists. */
 export function randomName(): string {
-  const bytes = randomBytes(4)
+  const bytes = randomBytesOf(4)
   return `${firsts[(bytes[0] ?? 0) % firsts.length]}_${seconds[(bytes[1] ?? 0) % seconds.length]}_${bytes.readUInt16BE(2).toString(36)}`
 }
 
@@ -100,6 +99,9 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** The files of a container that was never started. */
+export const containerFiles: readonly string[] = ['config.v2.json', 'hostconfig.json']
+
 /** What the files say of mounts. */
 export interface WrittenMounts {
   readonly points: Readonly<Record<string, MountPointRecord>>
@@ -131,7 +133,7 @@ export function writeContainer(dir: string, record: ContainerRecord, storageOpti
     UTSMode: '', UsernsMode: '', ShmSize: 67108864, Runtime: 'runc', Isolation: '', ...mounts?.hostConfig,
   }
   for (const [name, value] of [['hostconfig.json', host], ['config.v2.json', config]] as const) {
-    const fd = writeNew(path.join(dir, name), JSON.stringify(value), 0o600)
+    const fd = writeNew(`${dir}/${name}`, JSON.stringify(value), 0o600)
     try {
       if (sync) fs.fdatasyncSync(fd)
     } finally {

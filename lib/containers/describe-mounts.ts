@@ -4,7 +4,7 @@
 import type { Mount } from '../driver.ts'
 import { StorageError } from '../errors.ts'
 import { supportsRecursiveReadOnly } from '../sys/mount.ts'
-import { mergeTmpfsOptions, tmpfsData } from '../volumes/index.ts'
+import { mergeTmpfsOptions, tmpfsData } from '../volumes/tmpfs-options.ts'
 import type { ContainerMounts, MountPointRecord } from './mount-points.ts'
 
 // With DefaultPropagationMode, as withMounts has it.

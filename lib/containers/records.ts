@@ -3,7 +3,7 @@
 import path from 'node:path'
 import { StorageError } from '../errors.ts'
 import { namesIn } from '../fs/names-in.ts'
-import { Remembered } from '../layers/index.ts'
+import { Remembered } from '../fs/remembered.ts'
 import { readContainer } from './config.ts'
 import type { ContainerRecord } from './config.ts'
 import { readMountPoints } from './mount-points.ts'

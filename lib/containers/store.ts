@@ -13,11 +13,9 @@ import { ensureDir } from '../layers/index.ts'
 import type { DataRoot, RwLayers } from '../layers/index.ts'
 import type { LayerStore, Operation } from '../layers/index.ts'
 import type { WriteOptions, WriteOutcome } from '../diff/index.ts'
-import { checkContainerName, randomName, timestamp, writeContainer } from './config.ts'
+import { checkContainerName, containerFiles, randomName, timestamp, writeContainer } from './config.ts'
 import type { ContainerConfig, ContainerRecord } from './config.ts'
-import { commitContainer } from './commit.ts'
 import type { CommitOptions, CommitResult } from './commit.ts'
-import { attachMounts } from './attach.ts'
 import type { Attached, ContainerMountOptions } from './attach.ts'
 import { describeMounts } from './describe-mounts.ts'
 import { handedOver, takeBack } from './hand-over.ts'
@@ -25,9 +23,7 @@ import { mergeConfig } from './merge-config.ts'
 import { readContainerMounts, readMountPoints } from './mount-points.ts'
 import type { ContainerMounts } from './mount-points.ts'
 import { ContainerRecords, volumesOf } from './records.ts'
-import { ociSpec } from './oci-spec.ts'
 import type { SpecOptions } from './oci-spec.ts'
-import { performMounts, undoMounts } from './perform-mounts.ts'
 import { isPrepared, prepareMounts, releaseKept } from './prepare.ts'
 import { stateOf } from './state.ts'
 import type { PreparedMounts } from './prepare.ts'
@@ -144,6 +140,7 @@ export class ContainerStore {
       })
       // What cannot be given back at once (a full disk) is given back by whoever settles the operation.
       if (options.mounts !== undefined || Object.keys(record.config.Volumes ?? {}).length > 0) await operation.undo('container-volumes', id)
+      const { attachMounts } = await import('./attach.ts')
       const attached = await attachMounts({
         id, options: options.mounts ?? {}, imageVolumes: Object.keys(record.config.Volumes ?? {}), volumes: this.#volumes, signal: options.signal,
         mountsOf: ref => readContainerMounts(path.join(this.#dir, this.get(ref).id)), withRoot: work => this.#withLayer(id, work),
@@ -211,7 +208,7 @@ export class ContainerStore {
     if (anonymous.length > 0) return await this.#layers.operation('remove', operation => this.#removeWithVolumes(ref, rest, anonymous, operation))
     if (options.force === true || this.#rw.mountCount(id) === 0) await releaseKept(dir, this.#volumes)
     await this.#rw.remove(id, {
-      ...rest, record: dir, parentIsKept: async () => imageId !== undefined && await this.#imageIsThere(imageId),
+      ...rest, record: dir, recordFiles: containerFiles, parentIsKept: async () => imageId !== undefined && await this.#imageIsThere(imageId),
     })
     this.#records.forget(id)
   }
@@ -284,6 +281,7 @@ export class ContainerStore {
    */
   async spec(ref: string, options: Omit<SpecOptions, 'root' | 'mounts'> = {}): Promise<{ readonly config: Record<string, unknown>; readonly root: string; readonly notDone: readonly string[] }> {
     const record = this.get(ref)
+    const { ociSpec } = await import('./oci-spec.ts')
     const wasPrepared = isPrepared(path.join(this.#dir, record.id))
     const prepared = await this.prepareMounts(ref, { persistent: true })
     try {
@@ -339,6 +337,7 @@ export class ContainerStore {
    * mount. Missing mount points are made in the container's layer.
    */
   async withMounts<T>(ref: string, work: (path: string) => T | Promise<T>): Promise<T> {
+    const { performMounts, undoMounts } = await mounting()
     await using prepared = await this.prepareMounts(ref)
     return await this.withMount(ref, async root => {
       const targets = performMounts(root, prepared.mounts)
@@ -393,6 +392,7 @@ export class ContainerStore {
 
   /** Make an image of the container: its changes become a layer on the image's. Works while it is mounted. */
   async commit(ref: string, options: CommitOptions = {}): Promise<CommitResult> {
+    const { commitContainer } = await import('./commit.ts')
     return await commitContainer({ layers: this.#layers, rw: this.#rw, images: this.#images }, this.get(ref), options)
   }
 }
@@ -404,4 +404,9 @@ function instant(record: ContainerRecord): string {
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
+}
+
+// Not in the method itself: tsc 6.0 forgets to rewrite the name in a function with `await using`.
+function mounting(): Promise<typeof import('./perform-mounts.ts')> {
+  return import('./perform-mounts.ts')
 }

@@ -214,7 +214,7 @@ function sameXattrs(a: TreeNode, b: TreeNode): boolean {
 export function xattrsOf(node: TreeNode): Map<string, Buffer> {
   const found = new Map<string, Buffer>()
   if (!xattrAvailable) return found
-  for (const name of listXattrs(node.path).filter(mayWrite).sort()) {
+  for (const name of (node.attributes ?? listXattrs(node.path)).filter(mayWrite).sort()) {
     const value = getXattr(node.path, name)
     if (value !== undefined) found.set(name, value)
   }

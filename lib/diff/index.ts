@@ -5,13 +5,13 @@ import path from 'node:path'
 import type { Change, WhiteoutFormat } from '../driver.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import type { TarLimits } from '../tar/types.ts'
-import { changesHere } from './changes-here.ts'
-import { jobsModule } from './jobs.ts'
+import { jobsModule } from './jobs-module.ts'
 import type { ApplyArguments, ApplyOutcome, ChangesArguments, WriteArguments, WriteOutcome } from './jobs.ts'
 import type { TreeSpec } from './tree-view.ts'
 import type { WriteOptions } from './write-layer.ts'
 
-export type { ApplyOutcome, FileRange, WriteOutcome } from './jobs.ts'
+export type { FileRange } from './chunks.ts'
+export type { ApplyOutcome, WriteOutcome } from './jobs.ts'
 export type { Skipped } from './entry-metadata.ts'
 export type { TreeSpec } from './tree-view.ts'
 export type { WriteOptions, WriteSummary } from './write-layer.ts'
@@ -91,6 +91,7 @@ const nul = Buffer.alloc(1)
  * a thread would have started (60 ms). What takes longer is handed to one.
  */
 export async function* changesOf(trees: ChangesArguments, signal?: AbortSignal): AsyncGenerator<Change> {
+  const { changesHere } = await import('./changes-here.ts')
   let last: Change | undefined
   const begun = changesHere(trees, signal)
   for (;;) {

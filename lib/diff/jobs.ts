@@ -1,42 +1,29 @@
-// The work on layers that runs in threads (lib/sys/threads): apply, write, compare and re-assemble, each a function of structured-clone
-// arguments. Jailed into the tree where the process may, resolved name by name elsewhere.
+// The work on layers that runs in threads (lib/sys/threads): apply, write and compare, each a function of structured-clone arguments. What puts a
+// layer's tar together again is in assemble.ts, which loads less.
 
 import fs from 'node:fs'
 import { createHash } from 'node:crypto'
 import zlib from 'node:zlib'
-import { asStorageError, isErrno, StorageError } from '../errors.ts'
+import { isErrno } from '../errors.ts'
 import { setOwnership } from '../fs/override-stat.ts'
-import { openat2Place, openat2Works } from '../fs/openat2-place.ts'
-import { jailedPlace, resolvingPlace } from '../fs/rooted.ts'
-import type { ClosablePlace } from '../fs/openat2-place.ts'
-import type { Place } from '../fs/rooted.ts'
-import { canJail, canStandAlone, inJail, withOwnUmask } from '../sys/jail.ts'
 import { nativeReason } from '../sys/native.ts'
 import { nodeTime, setTimes } from '../sys/files.ts'
 import { setXattr } from '../sys/xattr.ts'
 import type { JobContext } from '../sys/threads.ts'
 import { decompress, detectCompression, ratioLimit } from '../tar/compression.ts'
-import { cleanName } from '../tar/names.ts'
 import { TarParser } from '../tar/parser.ts'
-import { TarAssembler, TarSplitPacker, TarSplitReader } from '../tar/tar-split.ts'
+import { TarSplitPacker } from '../tar/tar-split.ts'
 import type { TarLimits } from '../tar/types.ts'
 import { LayerApplier } from './apply.ts'
 import type { ApplyFormat, ApplySummary } from './apply.ts'
+import { Batches, chunkBytes, rangeChunks } from './chunks.ts'
+import type { FileRange } from './chunks.ts'
 import { compareTrees, printedPath, statOf, xattrsOf } from './compare.ts'
+import { inPlace, reporting } from './in-place.ts'
 import { TreeView } from './tree-view.ts'
 import type { TreeNode, TreeSpec } from './tree-view.ts'
 import { writeLayerSync } from './write-layer.ts'
 import type { WriteOptions, WriteSummary } from './write-layer.ts'
-
-/** The address of this module for runJob. */
-export const jobsModule = import.meta.url
-
-/** A part of a file that this process has open; it is read by position, so that threads can share the descriptor. */
-export interface FileRange {
-  readonly fd: number
-  readonly offset: number
-  readonly length: number
-}
 
 export interface ApplyArguments {
   readonly dir: string
@@ -67,22 +54,6 @@ export interface ApplyOutcome extends ApplySummary {
   readonly blobBytes: number
 }
 
-/** 1 MiB reads: smaller ones cost a system call each, larger ones fall out of the cache between read, hash and write. */
-const chunkBytes = 1024 * 1024
-
-function* rangeChunks(range: FileRange, context: JobContext, reuse: boolean): Generator<Buffer> {
-  const shared = reuse ? Buffer.allocUnsafeSlow(chunkBytes) : undefined
-  const end = range.offset + range.length
-  for (let at = range.offset; at < end;) {
-    context.checkAborted()
-    const buffer = shared ?? Buffer.allocUnsafeSlow(chunkBytes)
-    const n = fs.readSync(range.fd, buffer, 0, Math.min(chunkBytes, end - at), at)
-    if (n === 0) throw new StorageError('INVALID_ARCHIVE', `unexpected end of the archive: ${end - at} bytes are missing`, { op: 'read' })
-    at += n
-    yield buffer.subarray(0, n)
-  }
-}
-
 function* inputChunks(context: JobContext): Generator<Buffer> {
   for (let chunk = context.read(); chunk !== undefined; chunk = context.read()) if (chunk.length > 0) yield chunk
 }
@@ -91,33 +62,6 @@ function* inputChunks(context: JobContext): Generator<Buffer> {
 function peek(range: FileRange): Buffer {
   const bytes = Buffer.alloc(Math.min(16, range.length))
   return bytes.subarray(0, fs.readSync(range.fd, bytes, 0, bytes.length, range.offset))
-}
-
-/** What the kernel refuses becomes a StorageError with its code; mistakes of the caller stay TypeErrors. */
-async function reporting<T>(what: string, work: () => T | Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    throw error instanceof TypeError ? error : asStorageError(error, what)
-  }
-}
-
-/** Run `work` with names resolving inside `dir`. */
-function inPlace<T>(dir: string, work: (place: Place) => T | Promise<T>): Promise<T> {
-  return reporting(`working in ${dir}`, () => {
-    if (!fs.statSync(dir).isDirectory()) throw new StorageError('INVALID_ARGUMENT', `${dir} is not a directory`, { path: dir, errno: 'ENOTDIR' })
-    if (canJail()) return inJail(dir, () => work(jailedPlace()))
-    const unjailed = (): T | Promise<T> => openat2Works() ? closing(openat2Place(dir, { follow: true }), work) : work(resolvingPlace(dir))
-    return canStandAlone() ? withOwnUmask(unjailed) : unjailed()
-  })
-}
-
-async function closing<T>(place: ClosablePlace, work: (place: Place) => T | Promise<T>): Promise<T> {
-  try {
-    return await work(place)
-  } finally {
-    place.close()
-  }
 }
 
 /** Apply one layer to a directory, hashing it and noting its tar-split on the way. */
@@ -237,47 +181,6 @@ export function writeJob(args: WriteArguments, context: JobContext): Promise<Wri
   })
 }
 
-/** Collects small buffers into chunks, as each chunk costs a message. A chunk's memory is given away with it. */
-class Batches {
-  readonly #context: JobContext
-  readonly #sizeBytes: number
-  #buffer: Buffer
-  #used = 0
-
-  constructor(context: JobContext, sizeBytes = chunkBytes) {
-    this.#context = context
-    this.#sizeBytes = sizeBytes
-    this.#buffer = Buffer.allocUnsafeSlow(sizeBytes)
-  }
-
-  /** Free memory, `wanted` bytes of it where that is little. What is filled from its beginning is added without a copy. */
-  room(wanted: number): Buffer {
-    if (this.#buffer.length - this.#used < Math.min(wanted, 64 * 1024)) this.flush()
-    return this.#buffer.subarray(this.#used)
-  }
-
-  add(bytes: Buffer): void {
-    if (bytes.buffer === this.#buffer.buffer) {
-      this.#used += bytes.length
-      return
-    }
-    for (let done = 0; done < bytes.length;) {
-      if (this.#used === this.#buffer.length) this.flush()
-      const n = Math.min(bytes.length - done, this.#buffer.length - this.#used)
-      bytes.copy(this.#buffer, this.#used, done, done + n)
-      this.#used += n
-      done += n
-    }
-  }
-
-  flush(): void {
-    this.#context.checkAborted()
-    if (this.#used > 0) this.#context.write(this.#buffer.subarray(0, this.#used), true)
-    this.#used = 0
-    if (this.#buffer.length === 0) this.#buffer = Buffer.allocUnsafeSlow(this.#sizeBytes)
-  }
-}
-
 export interface ChangesArguments {
   readonly upper: TreeSpec
   readonly lower?: TreeSpec | undefined
@@ -296,34 +199,6 @@ export function changesJob(args: ChangesArguments, context: JobContext): Promise
     }
     out.flush()
     return count
-  })
-}
-
-/** What waits on the other side (hash, file) is woken once for each: with 1 MiB a save took 6 % more processor time, with 256 KiB 12 %. */
-const assembledBytes = 4 * chunkBytes
-
-export interface AssembleArguments {
-  /** The directory that holds the layer's files: its branch, or its complete tree. */
-  readonly dir: string
-  /** The gzipped tar-split. */
-  readonly tarSplitFd: number
-}
-
-/** Rebuild the layer's tar, bit for bit, to the job's output; who reads it compares its digest. @throws CORRUPT for a file that was altered */
-export async function assembleJob(args: AssembleArguments, context: JobContext): Promise<void> {
-  const { size } = fs.fstatSync(args.tarSplitFd)
-  const lines = decompress(rangeChunks({ fd: args.tarSplitFd, offset: 0, length: size }, context, false))[Symbol.asyncIterator]()
-  // The first chunk is fetched outside the jail, as a decompressor may load a module for it.
-  const first = await lines.next()
-  await inPlace(args.dir, async place => {
-    const out = new Batches(context, assembledBytes)
-    const reader = new TarSplitReader()
-    const assembler = new TarAssembler(
-      name => fs.openSync(place.path(cleanName(name)), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW),
-      bytes => out.add(bytes), wanted => out.room(wanted))
-    for (let next = first; next.done !== true; next = await lines.next()) for (const entry of reader.push(next.value)) assembler.add(entry)
-    for (const entry of reader.finish()) assembler.add(entry)
-    out.flush()
   })
 }
 

@@ -12,7 +12,7 @@ import { StorageError } from '../errors.ts'
 import { sha256 } from '../ids.ts'
 import { runJob } from '../sys/threads.ts'
 import { applyLayer } from './index.ts'
-import { jobsModule } from './jobs.ts'
+import { assembleModule, jobsModule } from './jobs-module.ts'
 import type { ApplyArguments, ApplyOutcome, SettleArguments } from './jobs.ts'
 import { planSeeds, seedLayer } from './seed.ts'
 
@@ -94,7 +94,7 @@ for (const [name, compress] of Object.entries(compressors)) {
     try {
       check(await runJob<ApplyArguments, ApplyOutcome>(jobsModule, 'applyJob', { dir: b, format: 'remove', source: { fd, offset: 6, length: blob.length }, tarSplitFd }))
       const parts: Buffer[] = []
-      await runJob<unknown, void>(jobsModule, 'assembleJob', { dir: b, tarSplitFd }, { onOutput: chunk => { parts.push(Buffer.from(chunk)) } })
+      await runJob<unknown, void>(assembleModule, 'assembleJob', { dir: b, tarSplitFd }, { onOutput: chunk => { parts.push(Buffer.from(chunk)) } })
       assert.is(sha256(Buffer.concat(parts)), sha256(big))
       assert.ok(Buffer.concat(parts).equals(big))
     } finally {

@@ -9,7 +9,7 @@ import type { WhiteoutFormat } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
 import { childPath } from '../fs/rooted.ts'
 import type { TreePath } from '../fs/rooted.ts'
-import { getXattr } from '../sys/xattr.ts'
+import { getXattr, listXattrs } from '../sys/xattr.ts'
 import { isOverlayOpaque, isOverlayWhiteout, opaqueName, parseMark, whiteoutPrefix } from './whiteouts.ts'
 
 export interface TreeSpec {
@@ -36,8 +36,13 @@ export interface TreeNode {
   readonly layer: number
   /** For a directory: what contributes to it, topmost first. */
   readonly sources: readonly Source[]
-  /** For a file: where its bytes lie; differs from `path` for a metacopy. */
+  /**
+   * For a file: where its bytes lie; differs from `path` for a metacopy. Below the topmost layer it is looked for when it is asked for, as few comparisons
+   * come to it. @throws CORRUPT when a metacopy's data is not there
+   */
   readonly dataPath: TreePath
+  /** The names of its xattrs, where they have been read. */
+  readonly attributes?: readonly string[] | undefined
 }
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants
@@ -65,7 +70,7 @@ export class TreeView {
     for (const [layer, path] of this.spec.layers.entries()) {
       if (!fs.statSync(path).isDirectory()) throw new StorageError('INVALID_ARGUMENT', `${path} is not a directory`, { path })
       sources.push({ layer, path })
-      if (this.#isOpaque(path)) break
+      if (this.#isOpaque(path, this.#devices ? listXattrs(path) : undefined)) break
     }
     const top = this.spec.layers[0] as string
     const st = fs.statSync(top, { bigint: true })
@@ -100,8 +105,7 @@ export class TreeView {
   child(directory: TreeNode, name: Buffer): TreeNode | undefined {
     const full = directory.name.length === 0 ? name : childPath(directory.name, name)
     if (this.#marks && isMarkName(name)) return undefined
-    let top: { st: fs.BigIntStats; path: TreePath; layer: number } | undefined
-    let dataPath: TreePath | undefined
+    let top: Pick<TreeNode, 'st' | 'path' | 'layer' | 'attributes'> | undefined
     const sources: Source[] = []
     // What is still to be looked at, nearest first, until a redirect leads elsewhere.
     let rest = directory.sources
@@ -112,29 +116,54 @@ export class TreeView {
       const st = lstat(path)
       if (st !== undefined) {
         if (this.#devices && isOverlayWhiteout(st)) break
-        // A directory ends the search for a metacopy's data, and a file below ends the merging of a directory.
-        if (top !== undefined && st.isDirectory() !== top.st.isDirectory()) break
-        top ??= { st, path, layer: source.layer }
-        if (st.isDirectory()) {
-          sources.push({ layer: source.layer, path })
-          if (this.#isOpaque(path)) break
-        } else if (!this.#isMetacopy(path, st)) {
-          dataPath = path
+        if (!st.isDirectory()) {
+          // A file below ends the merging of a directory.
+          if (top === undefined) return this.#file(full, st, path, source.layer, rest, key)
           break
         }
-        const redirect = this.spec.whiteouts === 'overlay' ? getXattr(path, `${this.#prefix}redirect`) : undefined
-        if (redirect !== undefined) {
-          if (redirect[0] === slash) rest = this.#absolute(redirect, source.layer)
-          key = redirect.subarray(redirect.lastIndexOf(slash) + 1)
-        }
+        // Most have no mark, and one look says so for all.
+        const attributes = this.#devices ? listXattrs(path) : undefined
+        top ??= { st, path, layer: source.layer, attributes }
+        sources.push({ layer: source.layer, path })
+        if (this.#isOpaque(path, attributes)) break
+        if (attributes?.includes(`${this.#prefix}redirect`)) ({ key, rest } = this.#redirected(path, source.layer, key, rest))
       }
       if (this.#marks && key.length <= longestMarked && lstat(childPath(source.path, markOf(key))) !== undefined) break
     }
-    if (top === undefined) return undefined
-    if (!top.st.isDirectory() && dataPath === undefined) {
-      throw new StorageError('CORRUPT', `${full.toString()}: its data is missing from the layers below (metacopy)`, { path: full.toString() })
+    return top === undefined ? undefined : { ...top, name: full, sources, dataPath: top.path }
+  }
+
+  #file(name: Buffer, st: fs.BigIntStats, path: TreePath, layer: number, rest: readonly Source[], key: Buffer): TreeNode {
+    let found: TreePath | undefined
+    const find = (): TreePath => this.#dataPath(name, st, path, layer, rest, key)
+    // Whoever writes it will want them as well.
+    const attributes = layer === 0 && this.spec.whiteouts === 'overlay' && st.isFile() ? listXattrs(path) : undefined
+    if (attributes?.includes(`${this.#prefix}metacopy`) === false) found = path
+    else if (layer === 0) found = find()
+    return { name, st, path, layer, sources: [], attributes, get dataPath() { return found ??= find() } }
+  }
+
+  /** Where the bytes of the file lie that a layer has at `path`; `rest` lies below it, where it may be called `key`. */
+  #dataPath(name: Buffer, st: fs.BigIntStats, path: TreePath, layer: number, rest: readonly Source[], key: Buffer): TreePath {
+    if (!this.#isMetacopy(path, st)) return path
+    let below = this.#redirected(path, layer, key, rest)
+    for (let source = below.rest[0]; source !== undefined; source = below.rest[0]) {
+      const at = childPath(source.path, below.key), stBelow = lstat(at)
+      below = { key: below.key, rest: below.rest.slice(1) }
+      if (stBelow === undefined) continue
+      // Neither a deletion nor a directory lets what is below them through.
+      if (isOverlayWhiteout(stBelow) || stBelow.isDirectory()) break
+      if (!this.#isMetacopy(at, stBelow)) return at
+      below = this.#redirected(at, source.layer, below.key, below.rest)
     }
-    return { name: full, st: top.st, path: top.path, layer: top.layer, sources, dataPath: dataPath ?? top.path }
+    throw new StorageError('CORRUPT', `${name.toString()}: its data is missing from the layers below (metacopy)`, { path: name.toString() })
+  }
+
+  /** What comes below the object at `path`, and its name there, once its redirect is followed. */
+  #redirected(path: TreePath, layer: number, key: Buffer, rest: readonly Source[]): { readonly key: Buffer; readonly rest: readonly Source[] } {
+    const redirect = this.spec.whiteouts === 'overlay' ? getXattr(path, `${this.#prefix}redirect`) : undefined
+    if (redirect === undefined) return { key, rest }
+    return { key: redirect.subarray(redirect.lastIndexOf(slash) + 1), rest: redirect[0] === slash ? this.#absolute(redirect, layer) : rest }
   }
 
   /** The sources of the parent of an absolute redirect, in the layers below `above` (overlayfs.rst § redirect_dir). */
@@ -149,8 +178,8 @@ export class TreeView {
     return node.sources
   }
 
-  #isOpaque(path: TreePath): boolean {
-    if (this.#devices && (this.#marks ? fusePrefixes : [this.#prefix]).some(prefix => isOverlayOpaque(path, prefix))) return true
+  #isOpaque(path: TreePath, attributes: readonly string[] | undefined): boolean {
+    if ((this.#marks ? fusePrefixes : [this.#prefix]).some(prefix => attributes?.includes(`${prefix}opaque`) === true && isOverlayOpaque(path, prefix))) return true
     return this.#marks && lstat(childPath(path, opaqueName)) !== undefined
   }
 

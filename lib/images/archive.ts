@@ -220,11 +220,11 @@ export async function temporaryFile(root: DataRoot, operation: Operation, what: 
   return file
 }
 
-/** Write at the descriptor's position, off the main thread. */
-export async function writeAll(fd: number, bytes: Uint8Array): Promise<void> {
+/** Write at the descriptor's position, or at one of the file, off the main thread. */
+export async function writeAll(fd: number, bytes: Uint8Array, offset?: number): Promise<void> {
   for (let at = 0; at < bytes.length;) {
     at += await new Promise<number>((resolve, reject) => {
-      fs.write(fd, bytes, at, bytes.length - at, null, (error, written) => error ? reject(error) : resolve(written))
+      fs.write(fd, bytes, at, bytes.length - at, offset === undefined ? null : offset + at, (error, written) => error ? reject(error) : resolve(written))
     })
   }
 }

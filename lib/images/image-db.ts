@@ -9,6 +9,7 @@ import { removeTree } from '../fs/remove-tree.ts'
 import { hexOf, isDigest, sha256 } from '../ids.ts'
 import type { Digest } from '../ids.ts'
 import { ensureDir, imageDir } from '../layers/data-root.ts'
+import type { Remembered } from '../fs/remembered.ts'
 import type { DataRoot } from '../layers/types.ts'
 
 export type MetadataKey = 'parent' | 'lastUpdated' | 'builtLocally'
@@ -37,7 +38,12 @@ export class ImageDb {
   }
 
   #file(id: Digest): string {
-    return path.join(this.#content, hexOf(id))
+    return `${this.#content}/${hexOf(id)}`
+  }
+
+  /** What `read` made of the image's config, remembered in `known` for as long as the file is the same. @throws what `read` throws; NOT_FOUND */
+  remembered<T>(known: Remembered<T>, id: Digest, read: (bytes: Buffer) => T): T {
+    return known.get(this.#file(id), () => read(this.read(id))) ?? read(this.read(id))
   }
 
   has(id: Digest): boolean {

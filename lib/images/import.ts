@@ -2,7 +2,6 @@
 
 import fs from 'node:fs'
 import { asStorageError, StorageError } from '../errors.ts'
-import { heldSource } from '../fs/held-source.ts'
 import { readDescriptor } from '../fs/read-descriptor.ts'
 import type { Digest } from '../ids.ts'
 import type { LayerSource, RegisteredLayer } from '../layers/types.ts'
@@ -17,7 +16,6 @@ import { familiarString } from './reference.ts'
 import type { ImportOptions } from './types.ts'
 
 export async function importRootFs(context: ImageContext, source: string | number | AsyncIterable<Uint8Array>, options: ImportOptions): Promise<Digest> {
-  heldSource(source)
   context.mustWrite('import images')
   const { message = 'Imported from -', changes = [], limits, onProgress, signal } = options
   // What the caller got wrong is told before a long tar is read.

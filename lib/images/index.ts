@@ -13,5 +13,5 @@ export { openImageStore } from './store.ts'
 export { tarLength } from './tar-length.ts'
 export type {
   CreateImageOptions, HistoryItem, ImageInspect, ImageRecord, ImageStore, ImageStoreOptions, ImageSummary, ImageUser, ImportOptions, ListFilter,
-  ListOptions, LoadedImage, LoadOptions, LoadProgress, RemovedItem, RemoveOptions, RenamedImage, SaveOptions, UserSource,
+  ListOptions, LoadedImage, LoadOptions, LoadProgress, RemovedItem, RemoveOptions, RenamedImage, SaveOptions, SaveToFileOptions, UserSource,
 } from './types.ts'

@@ -2,7 +2,6 @@
 // so that a failure leaves nothing; reading formats and extracting are others'.
 
 import { StorageError } from '../errors.ts'
-import { heldSource } from '../fs/held-source.ts'
 import type { ChainId, Digest } from '../ids.ts'
 import type { LayerToRegister, Operation, RegisteredLayer } from '../layers/types.ts'
 import type { ArchiveLimits, TarLimits } from '../tar/types.ts'
@@ -19,7 +18,6 @@ import type { Reference } from './reference.ts'
 import type { LoadedImage, LoadOptions, LoadProgress, RenamedImage } from './types.ts'
 
 export async function loadArchive(context: ImageContext, source: ArchiveSource, options: LoadOptions): Promise<LoadedImage[]> {
-  heldSource(source)
   context.mustWrite('load images')
   const { platform, name } = options
   const limits: ArchiveLimits = { ...context.root.limits, ...options.limits }

@@ -4,6 +4,7 @@
 import { StorageError } from '../errors.ts'
 import { chainIdOf, hexOf, isDigest, sha256 } from '../ids.ts'
 import type { ChainId, Digest } from '../ids.ts'
+import type { TarHeader } from '../tar/types.ts'
 import { blobPath } from './archive.ts'
 import { decodeConfig } from './config.ts'
 import type { ImageConfig } from './config.ts'
@@ -70,6 +71,22 @@ function imageToSave(context: ImageContext, imageId: Digest, tags: readonly Refe
   }
 }
 
+/** One of the layers that are in an archive. */
+export interface LayerToSave {
+  readonly chainId: ChainId
+  readonly diffId: Digest
+  readonly createdSeconds: number
+}
+
+/** The layers of the images, each once: one diffID may be in several chains, and its tar is the same. */
+export function layersToSave(images: readonly ImageToSave[]): LayerToSave[] {
+  const layers = new Map<Digest, LayerToSave>()
+  for (const image of images) {
+    for (const { chainId, diffId } of image.layers) if (!layers.has(diffId)) layers.set(diffId, { chainId, diffId, createdSeconds: image.createdSeconds })
+  }
+  return [...layers.values()]
+}
+
 /** A layer as it lies in the archive. */
 export interface LayerBlob {
   readonly mediaType: string
@@ -82,6 +99,15 @@ export interface Document {
   readonly path: string
   readonly bytes: Buffer
   readonly mtimeSeconds: number
+}
+
+/** The entry of a file or folder (`…/`) of an archive that we write. */
+export function headerOf(name: string, sizeBytes: number, mtimeSeconds: number): TarHeader {
+  const isDirectory = name.endsWith('/')
+  return {
+    name: Buffer.from(name), type: isDirectory ? 'directory' : 'file', mode: isDirectory ? 0o755 : 0o644, uid: 0, gid: 0, sizeBytes,
+    mtimeNs: BigInt(mtimeSeconds) * 1_000_000_000n, linkname: Buffer.alloc(0), uname: '', gname: '', devMajor: 0, devMinor: 0,
+  }
 }
 
 /** Configs and manifests of all images, then the files at the archive's top. Blobs of one digest are written once. */

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { gunzipSync } from 'node:zlib'
+import { gunzipSync, gzipSync } from 'node:zlib'
 import tar from 'tar-stream'
 import { assert, needsRoot, suite } from '../../fixtures/harness/index.ts'
 import {
@@ -16,6 +16,7 @@ import { layerDb } from '../layers/index.ts'
 import { TarSplitPacker } from '../tar/tar-split.ts'
 import { TarParser } from '../tar/parser.ts'
 import { layerTarLength, tarLength } from './tar-length.ts'
+import type { SaveToFileOptions } from './types.ts'
 
 const test = suite('images/save')
 const absent = (program: string): string | false => spawnSync(program, ['--version']).status === 0 ? false : `${program} is absent`
@@ -150,19 +151,23 @@ test('a directory layout loads, must be new or empty, and vanishes when saving f
   assert.is((await again.images.load(dir))[0]?.imageId, one.id)
   await throws(images.saveToDirectory(['app:1'], dir), 'ALREADY_EXISTS', /is not empty/)
   damage(root.path, one)
-  await throws(images.saveToDirectory(['app:1'], path.join(t.dir, 'new')), 'CORRUPT', /./)
+  await throws(images.saveToDirectory(['app:1'], path.join(t.dir, 'new')), 'CORRUPT', damaged)
   assert.not(fs.existsSync(path.join(t.dir, 'new')))
   const empty = path.join(t.dir, 'empty')
   fs.mkdirSync(empty)
-  await throws(images.saveToDirectory(['app:1'], empty), 'CORRUPT', /./)
+  await throws(images.saveToDirectory(['app:1'], empty), 'CORRUPT', damaged)
   assert.equal(fs.readdirSync(empty), [])
 })
 
-/** Change a file of the image's top layer behind the store's back. */
-function damage(root: string, image: TestImage): void {
+/** What is said of it. */
+const damaged = /^file integrity checksum failed for "app\/run"$/
+
+/** Change a file of the image's top layer behind the store's back, but not its length. Returns its path. */
+function damage(root: string, image: TestImage): string {
   const name = listingOf(root).map(line => line.split(' ')[0] as string).find(line => line.endsWith('app/run'))
   assert.ok(name !== undefined && image.layers.length > 0)
   fs.writeFileSync(path.join(root, name as string), '#!/bin/xx\n')
+  return path.join(root, name as string)
 }
 
 async function throws(promise: Promise<unknown>, code: StorageError['code'], message: RegExp): Promise<void> {
@@ -186,7 +191,84 @@ test('what cannot be saved is said before the first byte, and nothing is left of
   for await (const chunk of images.save(['app:1'], { compression: 'gzip' })) if (chunk.length > 0) break
   assert.equal(listing(), before)
   damage(root.path, one)
-  await throws(collect(images.save(['app:1'])), 'CORRUPT', /could not verify|file integrity checksum failed/)
+  await throws(collect(images.save(['app:1'])), 'CORRUPT', damaged)
+})
+
+/** Save to a file; its bytes, and nothing left open. */
+async function savedFile(images: TestImages['images'], file: string, references: readonly string[], options?: SaveToFileOptions): Promise<Buffer> {
+  const fd = fs.openSync(file, 'w')
+  try {
+    await images.saveToFile(references, fd, options)
+  } finally {
+    fs.closeSync(fd)
+  }
+  return fs.readFileSync(file)
+}
+
+/** What an operation could leave. */
+function ownNames(root: string): string[] {
+  return fs.readdirSync(path.join(root, 'layerstack'), { recursive: true, encoding: 'utf8' }).sort()
+}
+
+test('a file gets the bytes that the stream has, also from a read-only root', async t => {
+  // One layer is in both images; the largest lies between others, so that some are written before and some behind it at once.
+  const wide = makeImage({ tags: ['wide:1'], layers: [baseLayer, [{ path: 'big', type: 'file', content: 'layers upon layers '.repeat(200_000) }], [{ path: 'z', type: 'file', content: 'z' }]] })
+  const { images, root } = await loaded(t.dir, one, odd, wide)
+  const file = path.join(t.dir, 'out.tar'), names = ['app:1', 'odd:1', 'ghcr.io/x/y:2', 'wide']
+  for (const options of [{}, { format: 'oci' }, { compression: 'gzip' }] as const) {
+    const seen: number[] = []
+    const bytes = await savedFile(images, file, names, { ...options, onProgress: sizeBytes => { seen.push(sizeBytes) } })
+    assert.ok(bytes.equals(await collect(images.save(names, options))), JSON.stringify(options))
+    assert.ok(seen.length > 0 && seen.every((sizeBytes, i) => sizeBytes >= (seen[i - 1] ?? 0) && sizeBytes <= bytes.length))
+  }
+  const before = ownNames(root.path)
+  const { images: reader } = await openTestImages(t.dir, { readOnly: true })
+  assert.ok((await savedFile(reader, file, names)).equals(await collect(images.save(names))))
+  assert.equal(ownNames(root.path), before)
+})
+
+test('a save to a file that fails says why, holds nothing and leaves no descriptor open', async t => {
+  const other = makeImage({ tags: ['other:1'], layers: [[{ path: 'other', type: 'file', content: 'o'.repeat(3_000_000) }], [{ path: 'z', type: 'file', content: 'z' }]] })
+  const { images, root } = await loaded(t.dir, one, other)
+  const file = path.join(t.dir, 'out.tar'), before = ownNames(root.path)
+  const open = (): string[] => fs.readdirSync('/proc/self/fd').flatMap(fd => { try { return [fs.readlinkSync(`/proc/self/fd/${fd}`)] } catch { return [] } }).filter(name => name.startsWith(t.dir))
+  await throws(savedFile(images, file, ['nothing:1']), 'NOT_FOUND', /^No such image: nothing:1$/)
+  await throws(savedFile(images, file, ['app:1'], { signal: AbortSignal.abort() }), 'ABORTED', /./)
+  const stop = new AbortController()
+  await throws(savedFile(images, file, ['app:1', 'other'], { signal: stop.signal, onProgress: () => stop.abort() }), 'ABORTED', /./)
+  const full = fs.openSync('/dev/full', 'w')
+  try {
+    await throws(images.saveToFile(['app:1'], full), 'NO_SPACE', /./)
+  } finally {
+    fs.closeSync(full)
+  }
+  assert.equal(ownNames(root.path), before)
+  damage(root.path, one)
+  await throws(savedFile(images, file, ['app:1', 'other']), 'CORRUPT', damaged)
+  assert.equal(open(), [])
+})
+
+test('a file that is missing or has another length is told by its name, and a tar-split that is another by the layer', async t => {
+  const { images, root } = await loaded(t.dir, one)
+  const { layers } = await images.get(one.id)
+  const run = damage(root.path, one), file = path.join(t.dir, 'out.tar')
+  const ways = { stream: () => collect(images.save(['app:1'])), file: () => savedFile(images, file, ['app:1']), directory: () => images.saveToDirectory(['app:1'], path.join(t.dir, 'new')) }
+  for (const content of ['#!/bin/sh', '#!/bin/sh\n\n', undefined]) {
+    if (content === undefined) fs.rmSync(run)
+    else fs.writeFileSync(run, content)
+    for (const save of Object.values(ways)) await throws(save(), 'CORRUPT', content === undefined ? /^file integrity checksum failed for "app\/run": it is missing$/ : damaged)
+  }
+  const split = path.join(layerDb.layer(root, layers[1] as never), 'tar-split.json.gz')
+  const lines = gunzipSync(fs.readFileSync(split)).toString().split('\n')
+  // The files are right again, and a header says another mode.
+  fs.writeFileSync(run, '#!/bin/sh\n')
+  const header = JSON.parse(lines[0] as string) as { payload: string }
+  const bytes = Buffer.from(header.payload, 'base64')
+  bytes[104] = (bytes[104] as number) ^ 1
+  fs.writeFileSync(split, gzipSync([JSON.stringify({ ...header, payload: bytes.toString('base64') }), ...lines.slice(1)].join('\n')))
+  for (const save of Object.values(ways)) await throws(save(), 'CORRUPT', /^could not verify layer data for: sha256:/)
+  fs.rmSync(split)
+  for (const save of Object.values(ways)) await throws(save(), 'CORRUPT', /tar-split.json.gz is missing/)
 })
 
 test('while an image is being saved its layers stay', async t => {

@@ -1,10 +1,10 @@
-// Saving images: as one tar that is streamed, or as files in a directory. Holds the layers while it runs; puts nothing on disk but, when layers
+// Saving images: as one tar, streamed or in a file, or as files in a directory. Holds the layers while it runs; puts nothing on disk but, when layers
 // are to be compressed, one at a time, because a tar header and a blob's name need its size and digest first.
 
 import fs from 'node:fs'
 import path from 'node:path'
 import { createHash } from 'node:crypto'
-import { jobsModule } from '../diff/jobs.ts'
+import { assembleModule } from '../diff/jobs-module.ts'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
 import { syncDirectory } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
@@ -12,15 +12,15 @@ import type { ChainId, Digest } from '../ids.ts'
 import type { Operation } from '../layers/types.ts'
 import { warmThread } from '../sys/threads.ts'
 import { compress } from '../tar/compression.ts'
-import type { TarHeader } from '../tar/types.ts'
 import { TarWriter } from '../tar/writer.ts'
 import { blobPath, temporaryFile, writeAll } from './archive.ts'
 import type { ImageContext } from './context.ts'
 import { mediaTypes } from './oci.ts'
-import { documentsOf, imagesToSave } from './save-plan.ts'
-import type { ImageToSave, LayerBlob } from './save-plan.ts'
+import { layersIntoFiles, layersIntoTar } from './save-in-place.ts'
+import { documentsOf, headerOf, imagesToSave, layersToSave } from './save-plan.ts'
+import type { Document, ImageToSave, LayerBlob, LayerToSave } from './save-plan.ts'
 import { layerTarLength } from './tar-length.ts'
-import type { SaveOptions } from './types.ts'
+import type { SaveOptions, SaveToFileOptions } from './types.ts'
 
 /** A file of the archive, as it comes: its place and size, then its content. */
 interface SavedFile {
@@ -93,20 +93,12 @@ async function* tarOf(context: ImageContext, references: readonly string[], opti
   yield* flush()
 }
 
-/** The entry of a file or folder (`…/`) of an archive that we write. */
-export function headerOf(name: string, sizeBytes: number, mtimeSeconds: number): TarHeader {
-  const isDirectory = name.endsWith('/')
-  return {
-    name: Buffer.from(name), type: isDirectory ? 'directory' : 'file', mode: isDirectory ? 0o755 : 0o644, uid: 0, gid: 0, sizeBytes,
-    mtimeNs: BigInt(mtimeSeconds) * 1_000_000_000n, linkname: Buffer.alloc(0), uname: '', gname: '', devMajor: 0, devMinor: 0,
-  }
-}
-
 export async function saveToDirectory(context: ImageContext, references: readonly string[], dir: string, options: SaveOptions): Promise<void> {
   const made = makeEmpty(dir)
   try {
     fs.mkdirSync(path.join(dir, 'blobs', 'sha256'), { recursive: true, mode: 0o755 })
-    for await (const file of heldFiles(context, references, options)) await writeFile(path.join(dir, file.path), file)
+    if ((options.compression ?? 'none') === 'none') await saveInPlace(context, references, dir, options)
+    else for await (const file of heldFiles(context, references, options)) await writeFile(path.join(dir, file.path), file)
     for (const part of ['blobs/sha256', 'blobs', '.']) await syncDirectory(path.join(dir, part))
   } catch (error) {
     for (const name of fs.readdirSync(dir)) await removeTree(path.join(dir, name))
@@ -133,7 +125,7 @@ function makeEmpty(dir: string): boolean {
   return false
 }
 
-async function writeFile(target: string, { content }: SavedFile): Promise<void> {
+async function writeFile(target: string, { content }: Pick<SavedFile, 'content'>): Promise<void> {
   const fd = fs.openSync(target, 'wx', 0o644)
   try {
     for await (const chunk of ahead(content, chunksAhead)) await writeAll(fd, chunk)
@@ -143,32 +135,23 @@ async function writeFile(target: string, { content }: SavedFile): Promise<void> 
   }
 }
 
-/** The files, while an operation keeps the layers from being removed. A read-only root has nobody who could remove them. */
-async function* heldFiles(context: ImageContext, references: readonly string[], options: SaveOptions): AsyncGenerator<SavedFile, void, undefined> {
-  const images = imagesToSave(context, references)
-  // The thread starts while the first layer is measured.
-  warmThread(jobsModule)
+/** Do `work` while an operation keeps the layers from being removed. A read-only root has nobody who could remove them. */
+async function whileHeld(
+  context: ImageContext, images: readonly ImageToSave[], signal: AbortSignal | undefined, work: (operation: Operation | undefined) => Promise<void>,
+): Promise<void> {
   if (context.root.readOnly) {
-    yield* filesOf(context, images, options, undefined)
+    await work(undefined)
     return
   }
-  // An operation is a callback and a generator is not: the callback waits until the generator has come to its end, whichever it is.
-  let start = (_: Operation): void => {}, finish = (): void => {}
-  const started = new Promise<Operation>(resolve => { start = resolve })
-  const finished = new Promise<void>(resolve => { finish = resolve })
-  const operation = context.layers.operation('image save', async operation => {
-    for (const { layers } of images) {
-      const top = layers.at(-1)
-      if (top !== undefined) await operation.hold(top.chainId)
-    }
-    start(operation)
-    await finished
-  }, options.signal)
   try {
-    yield* filesOf(context, images, options, await Promise.race([started, operation.then(() => started)]))
+    await context.layers.operation('image save', async operation => {
+      for (const { layers } of images) {
+        const top = layers.at(-1)
+        if (top !== undefined) await operation.hold(top.chainId)
+      }
+      await work(operation)
+    }, signal)
   } finally {
-    finish()
-    await operation
     // Whoever removed one of the images meanwhile could not remove its layers.
     for (const { imageId, layers } of images) {
       const top = layers.at(-1)
@@ -177,19 +160,88 @@ async function* heldFiles(context: ImageContext, references: readonly string[], 
   }
 }
 
+/** The files, while the layers are held. */
+async function* heldFiles(context: ImageContext, references: readonly string[], options: SaveOptions): AsyncGenerator<SavedFile, void, undefined> {
+  const images = imagesToSave(context, references)
+  // The thread starts while the first layer is measured.
+  warmThread(assembleModule)
+  // An operation is a callback and a generator is not: the callback waits until the generator has come to its end, whichever it is.
+  let start = (_: Operation | undefined): void => {}, finish = (): void => {}
+  const started = new Promise<Operation | undefined>(resolve => { start = resolve })
+  const finished = new Promise<void>(resolve => { finish = resolve })
+  const held = whileHeld(context, images, options.signal, async operation => {
+    start(operation)
+    await finished
+  })
+  try {
+    yield* filesOf(context, images, options, await Promise.race([started, held.then(() => started)]))
+  } finally {
+    finish()
+    await held
+  }
+}
+
+/**
+ * Save to a tar in an empty regular file, from whose descriptor nothing else reads or writes, or as files in a new directory: the layers by threads, then
+ * the documents, which need the layers' sizes.
+ */
+async function saveInPlace(context: ImageContext, references: readonly string[], target: number | string, options: SaveToFileOptions): Promise<void> {
+  const { format = 'docker', signal } = options
+  const images = imagesToSave(context, references)
+  const layers = layersToSave(images)
+  warmThread(assembleModule, layers.length)
+  await whileHeld(context, images, signal, async () => {
+    if (typeof target === 'string') {
+      const blobs = await layersIntoFiles(context, layers, target, signal)
+      for (const { path: name, bytes } of documentsOf(images, blobs, format)) await writeFile(path.join(target, name), { content: only(bytes) })
+      return
+    }
+    const start = entries(['blobs/', 'blobs/sha256/'].map(name => ({ path: name, bytes: Buffer.alloc(0), mtimeSeconds: 0 })))
+    await writeAll(target, start, 0)
+    const { blobs, end } = await layersIntoTar(context, layers, target, start.length, options)
+    await writeAll(target, entries(documentsOf(images, blobs, format), true), end)
+  })
+}
+
+/** Save to an empty regular file. @throws as `ImageStore.saveToFile` */
+export async function saveToFile(context: ImageContext, references: readonly string[], fd: number, options: SaveToFileOptions): Promise<void> {
+  try {
+    if ((options.compression ?? 'none') === 'none') {
+      await saveInPlace(context, references, fd, options)
+      return
+    }
+    let sizeBytes = 0
+    for await (const chunk of saveAsTar(context, references, options)) {
+      await writeAll(fd, chunk, sizeBytes)
+      options.onProgress?.(sizeBytes += chunk.length)
+    }
+  } catch (error) {
+    throw error instanceof TypeError ? error : asStorageError(error, 'saving to a file')
+  }
+}
+
+/** Small files as entries of a tar. */
+function entries(documents: readonly Document[], isEnd = false): Buffer {
+  const parts: Buffer[] = []
+  const writer = new TarWriter(bytes => parts.push(Buffer.from(bytes)))
+  for (const { path: name, bytes, mtimeSeconds } of documents) {
+    writer.entry(headerOf(name, bytes.length, mtimeSeconds))
+    writer.data(bytes)
+    writer.end()
+  }
+  if (isEnd) writer.finish()
+  return Buffer.concat(parts)
+}
+
 async function* filesOf(
   context: ImageContext, images: readonly ImageToSave[], options: SaveOptions, operation: Operation | undefined,
 ): AsyncGenerator<SavedFile, void, undefined> {
   const { format = 'docker', compression = 'none', signal } = options
   const blobs = new Map<Digest, LayerBlob>()
-  // One diffID may be in several chains; its tar is the same.
-  const layers = new Map<Digest, LayerToSave>()
-  for (const image of images) {
-    for (const { chainId, diffId } of image.layers) if (!layers.has(diffId)) layers.set(diffId, { chainId, diffId, createdSeconds: image.createdSeconds })
-  }
+  const layers = layersToSave(images)
   if (compression === 'none') {
     // The next layer is measured while this one is saved.
-    for await (const { chainId, diffId, createdSeconds, sizeBytes } of ahead(measured(context, layers.values(), signal), 1)) {
+    for await (const { chainId, diffId, createdSeconds, sizeBytes } of ahead(measured(context, layers, signal), 1)) {
       blobs.set(diffId, { mediaType: mediaTypes.layer, digest: diffId, sizeBytes })
       const content = exactly(context.layers.tar(chainId, abortable(signal)), sizeBytes, chainId)
       yield { path: blobPath(diffId), sizeBytes, mtimeSeconds: createdSeconds, content }
@@ -198,7 +250,7 @@ async function* filesOf(
     if (operation === undefined) {
       throw new StorageError('READ_ONLY', 'cannot save compressed layers from a data root that is open read-only', { hint: 'save them uncompressed' })
     }
-    for (const { chainId, diffId, createdSeconds } of layers.values()) {
+    for (const { chainId, diffId, createdSeconds } of layers) {
       const { file, digest, sizeBytes } = await spoolCompressed(context, operation, chainId, compression, signal)
       blobs.set(diffId, { mediaType: `${mediaTypes.layer}+${compression}`, digest, sizeBytes })
       try {
@@ -212,12 +264,6 @@ async function* filesOf(
     if (signal?.aborted) throw new StorageError('ABORTED', 'saving images: aborted')
     yield { path: name, sizeBytes: bytes.length, mtimeSeconds, content: only(bytes) }
   }
-}
-
-interface LayerToSave {
-  readonly chainId: ChainId
-  readonly diffId: Digest
-  readonly createdSeconds: number
 }
 
 async function* measured(

@@ -1,35 +1,40 @@
-// The image store: one object over the parts of this folder. Owns no rule of its own.
+// The image store: one object over the parts of this folder; those that read and write archives are loaded when they are asked for. Owns no rule of its own.
 
 import { StorageError } from '../errors.ts'
+import { heldSource } from '../fs/held-source.ts'
 import type { Digest } from '../ids.ts'
+import { Remembered } from '../fs/remembered.ts'
 import type { ArchiveSource } from './archive.ts'
 import { chainIdsOf, decodeConfig } from './config.ts'
 import { noSuchImage, parseTarget, ImageContext } from './context.ts'
 import { createImage } from './create.ts'
-import { importRootFs } from './import.ts'
-import { loadArchive } from './load.ts'
 import { familiarString } from './reference.ts'
 import { removeImage, untagImage } from './remove.ts'
-import { saveAsTar, saveToDirectory } from './save.ts'
 import type {
   CreateImageOptions, HistoryItem, ImageBasis, ImageInspect, ImageRecord, ImageStore, ImageStoreOptions, ImageSummary, ImportOptions, ListOptions, LoadedImage,
-  LoadOptions, RecordsOptions, RemovedItem, RemoveOptions, SaveOptions, UserSource,
+  LoadOptions, RecordsOptions, RemovedItem, RemoveOptions, SaveOptions, SaveToFileOptions, UserSource,
 } from './types.ts'
 import { historyOf, inspectImage, listImages } from './views.ts'
 
 class DiskImageStore implements ImageStore {
   readonly #context: ImageContext
+  /** Reading one, its digest and its checks take 0.1 ms. */
+  readonly #bases = new Remembered<ImageBasis>()
 
   constructor(context: ImageContext) {
     this.#context = context
   }
 
-  load(source: ArchiveSource, options: LoadOptions = {}): Promise<LoadedImage[]> {
-    return loadArchive(this.#context, source, options)
+  async load(source: ArchiveSource, options: LoadOptions = {}): Promise<LoadedImage[]> {
+    heldSource(source)
+    const { loadArchive } = await import('./load.ts')
+    return await loadArchive(this.#context, source, options)
   }
 
-  import(source: ArchiveSource, options: ImportOptions = {}): Promise<Digest> {
-    return importRootFs(this.#context, source, options)
+  async import(source: ArchiveSource, options: ImportOptions = {}): Promise<Digest> {
+    heldSource(source)
+    const { importRootFs } = await import('./import.ts')
+    return await importRootFs(this.#context, source, options)
   }
 
   create(configBytes: Uint8Array, options: CreateImageOptions): Promise<Digest> {
@@ -37,10 +42,21 @@ class DiskImageStore implements ImageStore {
   }
 
   save(references: readonly string[], options: SaveOptions = {}): AsyncGenerator<Buffer, void, undefined> {
-    return saveAsTar(this.#context, someOf(references), options)
+    return this.#save(someOf(references), options)
+  }
+
+  async *#save(references: readonly string[], options: SaveOptions): AsyncGenerator<Buffer, void, undefined> {
+    const { saveAsTar } = await import('./save.ts')
+    yield* saveAsTar(this.#context, references, options)
+  }
+
+  async saveToFile(references: readonly string[], fd: number, options: SaveToFileOptions = {}): Promise<void> {
+    const { saveToFile } = await import('./save.ts')
+    await saveToFile(this.#context, someOf(references), fd, options)
   }
 
   async saveToDirectory(references: readonly string[], dir: string, options: SaveOptions = {}): Promise<void> {
+    const { saveToDirectory } = await import('./save.ts')
     await saveToDirectory(this.#context, someOf(references), dir, options)
   }
 
@@ -51,8 +67,12 @@ class DiskImageStore implements ImageStore {
 
   async basis(reference: string): Promise<ImageBasis> {
     const id = this.#context.resolve(reference)
-    const config = decodeConfig(this.#context.db.read(id), 'CORRUPT')
-    return { id, config, top: chainIdsOf(config.diffIds).at(-1) }
+    const basis = this.#context.db.remembered(this.#bases, id, bytes => {
+      const config = decodeConfig(bytes, 'CORRUPT')
+      return frozen({ id, config, top: chainIdsOf(config.diffIds).at(-1) })
+    })
+    // The rest is the same for all who ask; this part goes into containers, which are their owners' to change.
+    return { ...basis, config: { ...basis.config, config: structuredClone(basis.config.config) } }
   }
 
   async resolve(reference: string): Promise<Digest> {
@@ -128,4 +148,10 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
   if (!options.root.readOnly) context.db.layOut()
   options.layers.addReferences(async () => context.topLayers())
   return new DiskImageStore(context)
+}
+
+function frozen<T>(value: T): T {
+  if (typeof value !== 'object' || value === null) return value
+  for (const part of Object.values(value)) frozen(part)
+  return Object.freeze(value)
 }

@@ -30,6 +30,19 @@ test('holds add up, the last drop unmounts, and no file stays', async t => {
   assert.equal(fs.readdirSync(t.dir), [])
 })
 
+test('a first hold that a kill left half written was none', async t => {
+  const counts = new MountCounts(t.dir)
+  for (const text of ['', '{"boot":"']) {
+    fs.writeFileSync(path.join(t.dir, id), text)
+    assert.is(counts.count(id), 0)
+    assert.equal(counts.noted(), [id])
+    await counts.hold(id, false, nothing)
+    assert.is(counts.count(id), 1)
+    await counts.drop(id, false, nothing)
+    assert.equal(fs.readdirSync(t.dir), [])
+  }
+})
+
 test('a mount that fails takes no hold; an unmount that fails gives none back', async t => {
   const counts = new MountCounts(t.dir)
   const broken = (): void => { throw new Error('no') }

@@ -119,9 +119,7 @@ export class MountCounts {
       left = total(next)
       if (left > 0) {
         try {
-          // Only the holder of the lock writes it, so that a kill leaves one name, which the next change takes over.
-          fs.writeFileSync(`${file}.new`, JSON.stringify(next), { mode: 0o600 })
-          fs.renameSync(`${file}.new`, file)
+          write(file, JSON.stringify(next))
         } catch (error) {
           left = total(before)
           if (left === 0) undo?.()
@@ -156,6 +154,25 @@ export class MountCounts {
     if (holders?.boot !== boot) return { boot, ...none }
     return { ...holders, processes: Object.fromEntries(Object.entries(holders.processes).filter(([who]) => who === identity() || isAlive(who))) }
   }
+}
+
+/** Only the holder of the lock writes it, so that a kill leaves one name, which the next change takes over. */
+function write(file: string, text: string): void {
+  if (!fs.existsSync(file)) {
+    // The first hold, in its place: whoever reads half of it, now or after a kill, finds what was so until now, that nobody holds it.
+    const fd = fs.openSync(file, 'wx', 0o600)
+    try {
+      fs.writeFileSync(fd, text)
+    } catch (error) {
+      fs.unlinkSync(file)
+      throw error
+    } finally {
+      fs.closeSync(fd)
+    }
+    return
+  }
+  fs.writeFileSync(`${file}.new`, text, { mode: 0o600 })
+  fs.renameSync(`${file}.new`, file)
 }
 
 function decode(text: string): Holders | undefined {

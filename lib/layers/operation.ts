@@ -1,5 +1,6 @@
 // One operation under way: what it notes in its intent, and what it knows without a look when it ends.
 
+import type { KnownEntry } from '../driver.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import type { Intent } from './intents.ts'
 import type { StoreLock } from './store-lock.ts'
@@ -10,9 +11,11 @@ export class RunningOperation implements Operation {
   readonly name: string
   readonly signal: AbortSignal | undefined
   readonly intent: Intent
-  /** Of the driver layers that the intent names, those that the catalogue now has, and those that it no longer has: known without a look. */
+  /** Of the driver layers that the intent names, those that the catalogue now has, and those that it no longer has, with what lies in them if that is known: without a look. */
   readonly kept = new Set<LayerId>()
-  readonly dropped = new Set<LayerId>()
+  readonly dropped = new Map<LayerId, readonly KnownEntry[] | undefined>()
+  /** Of the temporary folders that the intent names, those of which it is known what lies in them: files, and nothing else. */
+  readonly folders = new Map<string, readonly string[]>()
   /** Of the layers that it let go, those that are known to have another user. */
   readonly spared = new Set<ChainId>()
   readonly #lock: StoreLock

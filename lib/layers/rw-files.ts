@@ -1,12 +1,11 @@
 // The files of a container layer in Docker's layer database (`mounts/<container id>/`): mount-id, init-id, parent.
 
-import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { StorageError } from '../errors.ts'
 import { syncDirectorySync, writeNew } from '../fs/atomic.ts'
 import { namesIn } from '../fs/names-in.ts'
-import { isDigest } from '../ids.ts'
+import { isDigest, randomHex } from '../ids.ts'
 import { idMapOptions } from '../sys/idmap.ts'
 import type { IdMap } from '../sys/idmap.ts'
 import type { ChainId, LayerId } from '../ids.ts'
@@ -61,9 +60,14 @@ export function readRwFiles(root: DataRoot, name: string): RwFiles | undefined {
   }
 }
 
+/** The files that an entry has. */
+export function rwFileNames(files: RwFiles): string[] {
+  return ['mount-id', ...(files.initId === undefined ? [] : ['init-id']), ...(files.parent === undefined ? [] : ['parent']), ...(files.idMap === undefined ? [] : [idMapFile])]
+}
+
 /** A new name for the entry in the making; an intent names it first. */
 export function newWriteSet(root: DataRoot): string {
-  return path.join(layerDb.tmp(root), `write-set-${randomBytes(8).toString('hex')}`)
+  return path.join(layerDb.tmp(root), `write-set-${randomHex(8)}`)
 }
 
 /** Make the entry in `writeSet` and show it by one rename. The caller holds the store's lock, and knows the name to be free. */

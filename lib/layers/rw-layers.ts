@@ -1,22 +1,20 @@
 // Container layers: a writable layer, above an init layer of mount points, above an image's top layer. Makes, mounts, diffs and removes
 // them; what a container is otherwise is lib/containers' business.
 
-import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { changesOf, packNames } from '../diff/index.ts'
 import type { TreeSpec } from '../diff/index.ts'
-import { jobsModule } from '../diff/jobs.ts'
+import { jobsModule } from '../diff/jobs-module.ts'
 import type { ApplyArguments, WriteArguments, WriteOutcome } from '../diff/jobs.ts'
-import { planSeeds, seedLayer } from '../diff/seed.ts'
 import type { SeedEntry, SeedPlan } from '../diff/seed.ts'
-import { isSmall, writeHere } from '../diff/write-here.ts'
 import type { WriteHereOptions } from '../diff/write-here.ts'
 import type { WriteOptions } from '../diff/write-layer.ts'
-import type { Change, Driver, LayerContent, Mount, Usage } from '../driver.ts'
+import type { Change, Driver, KnownEntry, LayerContent, Mount, Usage } from '../driver.ts'
 import { isErrno, StorageError } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
-import { randomId } from '../ids.ts'
+import { Remembered } from '../fs/remembered.ts'
+import { randomHex, randomId } from '../ids.ts'
 import type { ChainId, LayerId } from '../ids.ts'
 import { idMapOptions, mapOwner } from '../sys/idmap.ts'
 import type { IdMap } from '../sys/idmap.ts'
@@ -24,8 +22,7 @@ import { isMountpoint, performMounts, unmount } from '../sys/mount.ts'
 import { runJob, streamJob } from '../sys/threads.ts'
 import { layerDb, ownState } from './data-root.ts'
 import { MountCounts } from './mount-counts.ts'
-import { Remembered } from './remembered.ts'
-import { listRwNames, newWriteSet, readRwFiles, writeRwFiles } from './rw-files.ts'
+import { listRwNames, newWriteSet, readRwFiles, rwFileNames, writeRwFiles } from './rw-files.ts'
 import type { RwFiles } from './rw-files.ts'
 import { RunningOperation } from './operation.ts'
 import type { DiskLayerStore } from './store.ts'
@@ -62,6 +59,8 @@ export interface RemoveRwOptions {
    * when the folder has gone, and stays when the folder is there.
    */
   readonly record?: string
+  /** The files that the folder most probably holds: spares a look. */
+  readonly recordFiles?: readonly string[]
   /**
    * Asked when the layer has vanished: does something refer to its parent that will release it? Spares a look at all that refers to layers; without it,
    * or when it says no, the parent goes as far as nobody needs it.
@@ -72,13 +71,19 @@ export interface RemoveRwOptions {
 /** The mapping that mounts have to do. */
 const mountedMap = ({ idMap, chowned }: RwFiles): IdMap | undefined => chowned === true ? undefined : idMap
 
+interface Seeds {
+  readonly plan: SeedPlan
+  /** The same, as a removal wants it. */
+  readonly holds: readonly KnownEntry[]
+}
+
 export class RwLayers {
   readonly #layers: DiskLayerStore
   readonly #driver: Driver
   readonly #counts: MountCounts
   readonly #remembered = new Remembered<RwFiles>()
-  /** By the driver's id of the image layer below. */
-  readonly #seedPlans = new Map<LayerId, SeedPlan>()
+  /** What the init layer on an image layer is made of: a chain id says what shows there, whichever driver layers it has. */
+  readonly #seeds = new Map<ChainId, Seeds>()
 
   constructor(layers: DiskLayerStore) {
     this.#layers = layers
@@ -100,7 +105,7 @@ export class RwLayers {
   }
 
   #dirOf(name: string): string {
-    return path.join(layerDb.mounts(this.#layers.root), name)
+    return `${layerDb.mounts(this.#layers.root)}/${name}`
   }
 
   get(name: string): RwFiles {
@@ -132,7 +137,7 @@ export class RwLayers {
         return layer?.cacheId
       })
       await this.#driver.create(initId, { writable: true, ...(parent === undefined ? {} : { parent }) })
-      if (options.content === undefined) await this.#seedInit(initId, parent, shifted)
+      if (options.content === undefined) await this.#seedInit(initId, options.parent, parent, shifted)
       else await this.#apply(initId, options.content.init)
       await this.#driver.create(mountId, { writable: true, parent: initId, ...(options.storageOptions === undefined ? {} : { storageOptions: options.storageOptions }) })
       if (options.content !== undefined) await this.#apply(mountId, options.content.own)
@@ -155,24 +160,28 @@ export class RwLayers {
   /** A complete tree is a copy of the image: without a sync, a power cut could leave a container that was acknowledged with empty files. A branch holds names alone. */
   async #syncTree(id: LayerId): Promise<void> {
     if (this.#layers.root.durability !== 'full') return
-    const content = await this.#driver.content(id)
+    const content = await this.#driver.content(id, true)
     if (content.kind === 'tree') await runJob<readonly string[], void>(syncModule, 'syncFileSystemsJob', [content.path])
   }
 
   async #apply(id: LayerId, tar: AsyncIterable<Uint8Array>): Promise<void> {
-    const content = await this.#driver.content(id)
+    const content = await this.#driver.content(id, true)
     await runJob<ApplyArguments, unknown>(jobsModule, 'applyJob', { dir: content.path, ...applyFormat(content) }, { input: tar })
   }
 
-  async #seedInit(initId: LayerId, parent: LayerId | undefined, shifted: IdMap | undefined): Promise<void> {
-    const content = await this.#driver.content(initId)
-    let plan = parent === undefined ? undefined : this.#seedPlans.get(parent)
-    if (plan === undefined) {
-      plan = planSeeds(treeOf(content), initEntries)
-      // An image layer never changes, and no other gets its id. For hosts that see many images the map is emptied now and then.
-      if (this.#seedPlans.size >= 256) this.#seedPlans.clear()
-      if (parent !== undefined) this.#seedPlans.set(parent, plan)
+  async #seedInit(initId: LayerId, chainId: ChainId | undefined, parent: LayerId | undefined, shifted: IdMap | undefined): Promise<void> {
+    let seeds = chainId === undefined ? undefined : this.#seeds.get(chainId)
+    const { planSeeds, seedLayer } = await import('../diff/seed.ts')
+    // Layer by layer what lies below is needed for the plan alone.
+    const content = await this.#driver.content(initId, seeds !== undefined)
+    if (seeds === undefined) {
+      const plan = planSeeds(treeOf(content), initEntries)
+      seeds = { plan, holds: plan.map(({ name, type }) => ({ name: name.toString(), isDirectory: type === 'directory' })) }
+      // For hosts that see many images the map is emptied now and then.
+      if (this.#seeds.size >= 256) this.#seeds.clear()
+      if (chainId !== undefined) this.#seeds.set(chainId, seeds)
     }
+    const { plan } = seeds
     const { format, xattrPrefix } = applyFormat(content)
     if (shifted === undefined) return seedLayer(content.path, format, xattrPrefix, plan)
     if (parent !== undefined) {
@@ -185,7 +194,7 @@ export class RwLayers {
 
   /** A layer's own directory is what the container's root shows. */
   async #chownRoot(id: LayerId, map: IdMap): Promise<void> {
-    const { path: dir } = await this.#driver.content(id)
+    const { path: dir } = await this.#driver.content(id, true)
     const { uid, gid } = mapOwner(map, 'host', { uid: 0, gid: 0 })
     fs.chownSync(dir, uid, gid)
   }
@@ -222,8 +231,7 @@ export class RwLayers {
     await this.#counts.hold(mountId, options.persistent === true, () => {
       // It may have been removed while this waited for the lock.
       if (this.get(name).mountId !== mountId) throw new StorageError('NOT_FOUND', `mount does not exist: ${name}`, { key: name })
-      if (target === undefined || isMountpoint(target)) return
-      if (!fs.existsSync(target)) fs.mkdirSync(target, { mode: 0o700 })
+      if (target === undefined || !makeMountpoint(target, this.#driver.keepsMountpoints === true) && isMountpoint(target)) return
       try {
         performMounts(mounts, target)
       } catch (error) {
@@ -311,6 +319,7 @@ export class RwLayers {
     const { signal, shared, ...write } = options
     const args: WriteArguments = { ...await this.#trees(name), options: { ...write, ...this.#unshifted(name), only: await this.#changedPaths(name) } }
     const own = await this.#driver.content(this.get(name).mountId)
+    const { isSmall, writeHere } = await import('../diff/write-here.ts')
     if (own.kind === 'branch' && isSmall(own.path)) return yield* writeHere(args, { signal, shared })
     return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', args, { signal })
   }
@@ -362,9 +371,8 @@ export class RwLayers {
     this.#mustWrite('remove')
     const files = this.find(name)
     if (files === undefined && options.record === undefined) return
-    const ids = files === undefined ? [] : [files.mountId, ...(files.initId === undefined ? [] : [files.initId])]
     await this.#layers.run('remove-container', async operation => {
-      const vanish = (): Promise<void> => this.#layers.locked(async () => this.#vanish(operation, name, ids, files?.parent, options.record))
+      const vanish = (): Promise<void> => this.#layers.locked(async () => this.#vanish(operation, name, files, options))
       if (files === undefined) return await vanish()
       // With the counts locked until it has vanished: nobody can mount it meanwhile.
       await this.#counts.clear(files.mountId, async holders => {
@@ -378,9 +386,11 @@ export class RwLayers {
     })
   }
 
-  #vanish(operation: RunningOperation, name: string, ids: readonly LayerId[], parent: ChainId | undefined, record: string | undefined): void {
+  #vanish(operation: RunningOperation, name: string, files: RwFiles | undefined, { record, recordFiles }: RemoveRwOptions): void {
     const { root } = this.#layers
-    const doomed = path.join(layerDb.tmp(root), `removing-${randomBytes(8).toString('hex')}`)
+    const parent = files?.parent
+    const ids = files === undefined ? [] : [files.mountId, ...(files.initId === undefined ? [] : [files.initId])]
+    const doomed = path.join(layerDb.tmp(root), `removing-${randomHex(8)}`)
     // Beside it, as it may be a file system of its own; dockerd takes no folder of this name for a container.
     const doomedRecord = record === undefined ? undefined : path.join(path.dirname(record), `.gone-${path.basename(record)}`)
     operation.intent.noteAll([
@@ -390,19 +400,33 @@ export class RwLayers {
     const sync = root.durability !== 'none'
     if (record !== undefined && doomedRecord !== undefined && fs.existsSync(record)) {
       fs.renameSync(record, doomedRecord)
+      if (recordFiles !== undefined) operation.folders.set(doomedRecord, recordFiles)
       if (sync) syncDirectorySync(path.dirname(record))
     }
     const entry = path.join(layerDb.mounts(root), name)
     // Somebody else may have removed it first.
     if (fs.existsSync(entry)) {
       fs.renameSync(entry, doomed)
+      if (files !== undefined) operation.folders.set(doomed, rwFileNames(files))
       if (sync) syncDirectorySync(layerDb.mounts(root))
     }
-    for (const id of ids) operation.dropped.add(id)
+    for (const id of ids) operation.dropped.set(id, id === files?.initId && parent !== undefined ? this.#seeds.get(parent)?.holds : undefined)
   }
 
   #mustWrite(op: string): void {
     if (this.#layers.root.readOnly) throw readOnlyError(this.#layers.root, op)
+  }
+}
+
+/** False when it was there before. `kept`: it nearly always is, and to learn that from an exception costs 10 µs. */
+function makeMountpoint(target: string, kept: boolean): boolean {
+  if (kept && fs.existsSync(target)) return false
+  try {
+    fs.mkdirSync(target, { mode: 0o700 })
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EEXIST')) return false
+    throw error
   }
 }
 

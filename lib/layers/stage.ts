@@ -6,8 +6,9 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { randomBytes } from 'node:crypto'
 import type { Driver, LayerContent } from '../driver.ts'
-import { jobsModule } from '../diff/jobs.ts'
-import type { ApplyArguments, ApplyOutcome, FileRange, SettleArguments } from '../diff/jobs.ts'
+import { jobsModule } from '../diff/jobs-module.ts'
+import type { FileRange } from '../diff/index.ts'
+import type { ApplyArguments, ApplyOutcome, SettleArguments } from '../diff/jobs.ts'
 import { StorageError } from '../errors.ts'
 import { randomId } from '../ids.ts'
 import type { LayerId } from '../ids.ts'
@@ -62,7 +63,8 @@ export async function stageLayers(place: StagingPlace, layers: readonly LayerToR
       if (!driver.supports.independentLayers) await start(i)
     }
     // The longest first: what is short fills the gaps at the end.
-    if (driver.supports.independentLayers) for (const i of [...layers.keys()].sort((a, b) => fileBytes(layers[b]) - fileBytes(layers[a]))) start(i).catch(() => undefined)
+    // Aborted meanwhile: then some may not have been laid out, and none is needed.
+    if (driver.supports.independentLayers && !stop.signal.aborted) for (const i of [...layers.keys()].sort((a, b) => fileBytes(layers[b]) - fileBytes(layers[a]))) start(i).catch(() => undefined)
     const done = await settleAll(running)
     if (place.signal?.aborted) throw new StorageError('ABORTED', 'extracting layers: aborted', { op: 'register' })
     if (driver.supports.independentLayers) for (const layer of done) await settleImplied(driver, layer)

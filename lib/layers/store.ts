@@ -3,31 +3,30 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { createHash } from 'node:crypto'
-import { jobsModule } from '../diff/jobs.ts'
-import type { AssembleArguments } from '../diff/jobs.ts'
 import type { Driver } from '../driver.ts'
-import { asStorageError, isErrno, StorageError, told } from '../errors.ts'
+import { asStorageError, StorageError, told } from '../errors.ts'
 import { syncDirectory, temporaryPrefix } from '../fs/atomic.ts'
+import { Remembered } from '../fs/remembered.ts'
+import { removeKnownFolder } from '../fs/remove-small.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import { chainIdOf, isLayerId, parseDigest } from '../ids.ts'
 import type { ChainId, Digest, LayerId } from '../ids.ts'
-import { runJob, streamJob } from '../sys/threads.ts'
+import { runJob } from '../sys/threads.ts'
 import { imageDir, layerDb, layOut, ownState } from './data-root.ts'
 import { abandonedRemovals, cacheIdIn, driverLayersInUse, referredLayers } from './in-use.ts'
 import type { References } from './in-use.ts'
 import { abandonedIntents, Intent } from './intents.ts'
 import type { IntentRecord } from './intents.ts'
-import { listChainIds, readLayer, tarSplitName, writeLayerFiles } from './layer-files.ts'
+import { listChainIds, readLayer, writeLayerFiles } from './layer-files.ts'
+import { layerTar, writeLayerTar } from './layer-tar.ts'
 import { forgetRw } from './rw-files.ts'
 import { stageLayers } from './stage.ts'
 import type { StagedLayer } from './stage.ts'
 import { RunningOperation } from './operation.ts'
-import { Remembered } from './remembered.ts'
 import { readOnlyError, StoreLock } from './store-lock.ts'
 import { syncModule } from './sync-job.ts'
 import { setAside, unlist } from './unlist.ts'
-import type { DataRoot, Layer, LayerStore, LayerToRegister, Operation, RegisteredLayer, Undo } from './types.ts'
+import type { DataRoot, Layer, LayerStore, LayerToRegister, Operation, RegisteredLayer, Undo, WriteTarOptions } from './types.ts'
 
 export class DiskLayerStore implements LayerStore {
   readonly root: DataRoot
@@ -110,7 +109,10 @@ export class DiskLayerStore implements LayerStore {
     const attempt = async (work: () => Promise<void>): Promise<void> => {
       try { await work() } catch (error) { failures.push(error) }
     }
-    for (const target of record.paths) await attempt(() => removeTree(target))
+    for (const target of record.paths) {
+      const files = known?.folders.get(target)
+      await attempt(async () => { if (files === undefined || !removeKnownFolder(target, files)) await removeTree(target) })
+    }
     // First what refers to layers: then they are free to go. After a success there is nothing to undo.
     if (known === undefined) for (const { kind, value } of record.undo) await attempt(async () => await this.#undo.get(kind)?.(value))
     const gone = record.containers.filter(({ record: file }) => !fs.existsSync(file))
@@ -120,7 +122,7 @@ export class DiskLayerStore implements LayerStore {
     for (const id of record.layers) {
       if (known?.kept.has(id) === true) continue
       if (known?.dropped.has(id) !== true && (used ??= driverLayersInUse(this.root)).has(id)) continue
-      await attempt(() => this.driver.remove(id))
+      await attempt(() => this.driver.remove(id, known?.dropped.get(id)))
     }
     if (failures.length > 0) throw failures[0]
     // As long as a container's half-made entry was there, it kept its parent from whoever removed the image meanwhile: nobody else will release that.
@@ -233,30 +235,11 @@ export class DiskLayerStore implements LayerStore {
   }
 
   async *tar(chainId: ChainId, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<Buffer> {
-    const layer = await this.get(chainId)
-    const file = path.join(layerDb.layer(this.root, chainId), tarSplitName)
-    let tarSplitFd: number
-    try {
-      tarSplitFd = fs.openSync(file, 'r')
-    } catch (error) {
-      if (!isErrno(error, 'ENOENT')) throw error
-      throw new StorageError('CORRUPT', `layer ${chainId}: ${tarSplitName} is missing, so its tar cannot be rebuilt`, { key: chainId, path: file }, { cause: error })
-    }
-    try {
-      const content = await this.driver.content(layer.cacheId)
-      // Hashed here, while the thread reads on: the two halves of the work take about as long.
-      const hash = createHash('sha256')
-      for await (const chunk of streamJob<AssembleArguments, void>(jobsModule, 'assembleJob', { dir: content.path, tarSplitFd }, options)) {
-        hash.update(chunk)
-        yield chunk
-      }
-      if (`sha256:${hash.digest('hex')}` !== layer.diffId) {
-        throw new StorageError('CORRUPT', `could not verify layer data for: ${layer.diffId}. This may be because internal files in the layer store were modified`,
-          { key: chainId, hint: 're-pulling or rebuilding this image may resolve the issue' })
-      }
-    } finally {
-      fs.closeSync(tarSplitFd)
-    }
+    yield* layerTar(this.root, this.driver, await this.get(chainId), options)
+  }
+
+  async writeTar(chainId: ChainId, to: { readonly fd: number; readonly offset: number }, options: WriteTarOptions = {}): Promise<number> {
+    return await writeLayerTar(this.root, this.driver, await this.get(chainId), to, options)
   }
 
   // ---- registering -----------------------------------------------------------------------------------------------------------

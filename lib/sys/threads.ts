@@ -99,16 +99,36 @@ function revive(error: SerializedError): Error {
 // ---- the caller's side -------------------------------------------------------------------------------------------------------
 
 const idle: Worker[] = []
-const waiting: ((worker: Worker) => void)[] = []
+const waiting: ((worker: Worker | Promise<never>) => void)[] = []
 /** Jobs under way that count; those beyond the limit do not, or two of them could take all threads from the jobs that they wait for. */
 let counted = 0
 
-// A worker inherits node's own arguments, and refuses to start with those that are for a program given as text (node --input-type=module -e).
+// A thread takes node's own arguments over as they are. Only of those for a program given as text (node --input-type=module -e) it must not know, and so
+// gets a list: which must not name what is the whole process's and holds for its threads anyhow (--max-old-space-size), or it refuses to start.
+const isText = process.execArgv.some(argument => argument.startsWith('--input-type')) || process.env['NODE_OPTIONS']?.includes('--input-type') === true
 const textAt = process.execArgv.findIndex(argument => /^(-e|-p|-pe|--eval|--print)$/.test(argument))
-const threadArguments = process.execArgv.filter((argument, i) => !argument.startsWith('--input-type') && (textAt < 0 || i !== textAt && i !== textAt + 1))
+const listed = process.execArgv.filter((argument, i) => !argument.startsWith('--input-type') && (textAt < 0 || i !== textAt && i !== textAt + 1))
 
+function start(): Worker {
+  const place = new URL(import.meta.url), options = { workerData: { layerstackThread: true }, name: 'layerstack' }
+  if (!isText) return new Worker(place, options)
+  try {
+    return new Worker(place, { ...options, execArgv: listed })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_WORKER_INVALID_EXEC_ARGV') throw error
+    return new Worker(place, { ...options, execArgv: [] })
+  }
+}
+
+/** @throws LIMIT_EXCEEDED where the system gives no thread */
 function spawn(): Worker {
-  const worker = new Worker(new URL(import.meta.url), { workerData: { layerstackThread: true }, name: 'layerstack', execArgv: threadArguments })
+  let worker: Worker
+  try {
+    worker = start()
+  } catch (error) {
+    throw new StorageError('LIMIT_EXCEEDED', `starting a thread: ${(error as Error).message}`,
+      { op: 'thread', hint: 'raise the limit of processes (ulimit -u) or of the cgroup (pids.max)' }, { cause: error })
+  }
   worker.unref()
   worker.on('error', () => { /* reported to the job by its port; here only so that it is not uncaught */ })
   worker.once('exit', () => {
@@ -119,22 +139,23 @@ function spawn(): Worker {
 }
 
 /**
- * Start a thread, unless one is idle, that loads `module` meanwhile: a job that is known to come finds it ready, where its start would cost 60 to 100 ms.
+ * Start threads, unless as many are idle, that load `module` meanwhile: a job that is known to come finds one ready, where its start would cost 60 to 100 ms.
  * What fails here fails again, and is told, when the job comes.
  */
-export function warmThread(module: string): void {
-  if (idle.length > 0 || counted === maxThreads) return
-  const worker = spawn()
-  worker.postMessage({ module } satisfies Warm)
-  idle.push(worker)
+export function warmThread(module: string, count = 1): void {
+  while (idle.length < Math.min(count, maxThreads - counted)) {
+    const worker = spawn()
+    worker.postMessage({ module } satisfies Warm)
+    idle.push(worker)
+  }
 }
 
 function acquire(beyondLimit: boolean): Worker | Promise<Worker> {
-  if (!beyondLimit) {
-    if (counted === maxThreads) return new Promise(resolve => waiting.push(resolve))
-    counted++
-  }
-  return idle.pop() ?? spawn()
+  if (!beyondLimit && counted === maxThreads) return new Promise(resolve => waiting.push(resolve))
+  const worker = idle.pop() ?? spawn()
+  // Not before there is one: whoever has none gives none back.
+  if (!beyondLimit) counted++
+  return worker
 }
 
 /** A thread, unless the signal fires before there is one. */
@@ -150,7 +171,7 @@ async function acquireUnless(signal: AbortSignal | undefined, beyondLimit: boole
       // The place in the queue was kept; its thread goes to the next in line.
       if (signal.aborted) giveBack(worker, false)
       else resolve(worker)
-    })
+    }, reject)
   })
 }
 
@@ -158,7 +179,15 @@ async function acquireUnless(signal: AbortSignal | undefined, beyondLimit: boole
 function giveBack(worker: Worker | undefined, beyondLimit: boolean): void {
   if (!beyondLimit) {
     const next = waiting.shift()
-    if (next !== undefined) { next(worker ?? idle.pop() ?? spawn()); return }
+    if (next !== undefined) {
+      try {
+        next(worker ?? idle.pop() ?? spawn())
+      } catch (error) {
+        next(Promise.reject(error as Error))
+        giveBack(undefined, false)
+      }
+      return
+    }
     counted--
   }
   if (worker === undefined) return
@@ -171,7 +200,7 @@ function giveBack(worker: Worker | undefined, beyondLimit: boolean): void {
 /**
  * Run the function `name` that `module` (an import.meta.url) exports in a worker thread. Arguments and result are structured clones.
  * More calls than threads wait in order. A job that needs the result of another job while it runs would deadlock; do not write one.
- * @throws what the function threw, as a StorageError where it was one; ABORTED by the signal
+ * @throws what the function threw, as a StorageError where it was one; ABORTED by the signal; LIMIT_EXCEEDED where the system gives no thread
  */
 export async function runJob<A, R>(module: string, name: string, args: A, options: JobOptions = {}): Promise<R> {
   const { signal } = options

@@ -7,6 +7,7 @@ import { fc } from '../../fixtures/property.ts'
 import { StorageError } from '../errors.ts'
 import { TarParser } from './parser.ts'
 import { assembleTar, parseTarSplit, TarSplitPacker, TarSplitReader } from './tar-split.ts'
+import type { TarSplitEntry } from './tar-split.ts'
 import { TarWriter } from './writer.ts'
 import type { TarHeader, TarSink } from './types.ts'
 
@@ -153,6 +154,23 @@ test('hostile lines are CORRUPT', () => {
     fails(() => [...parseTarSplit([Buffer.from(`${line}\n`)])], 'CORRUPT', 'line 1')
     if (line !== '') fails(() => [...parseTarSplit([Buffer.from(line)])], 'CORRUPT', 'line 1')
   }
+})
+
+test('a file line as tar-split writes it says what JSON says, and one that is nearly so is read as JSON', () => {
+  const sum = 'ABCDEFGHIJE='
+  const read = (line: string): TarSplitEntry | undefined => new TarSplitReader().push(Buffer.from(`${line}\n`))[0]
+  const line = (name: string, size: string, payload = `"${sum}"`, position = '3'): string => `{"type":1,"name":"${name}","size":${size},"payload":${payload},"position":${position}}`
+  const entry = (name: string, sizeBytes: number): TarSplitEntry => ({ type: 'file', name: Buffer.from(name), sizeBytes, sum: Buffer.from(sum, 'base64') })
+  for (const size of [1, 512, 4_294_967_296, 999_999_999_999_999, Number.MAX_SAFE_INTEGER]) assert.equal(read(line('usr/bin/a b', String(size))), entry('usr/bin/a b', size))
+  assert.equal(read(line('\\u0061\\\\', '7')), entry('a\\', 7))
+  assert.equal(read(line('\u00e4', '7')), entry('\u00e4', 7))
+  assert.equal(read(line('a', '7').replace('}', ' }')), entry('a', 7))
+  assert.equal(read(line('a', '7').replace('"position":3', '"position":3,"name":"b"')), entry('b', 7))
+  assert.equal(read(line('a', '0')), { type: 'file', name: Buffer.from('a'), sizeBytes: 0 })
+  for (const bad of [
+    line('a', '07'), line('a', ''), line('a', '-7'), line('a', '7', `"${sum}"`, '03'), line('a', '7', `"${sum}"`, ''), line('a', '7', `"${sum}"`, '3x'), line('a', '7', '"ABCDEFGHIJ?="'),
+    line('a', '7', '"ABCDEFGHIJ=="'), line('a', '7', '"ABCDEFGHIJEA"'), line('a', '7', 'null'), line('a\n', '7'), line('a', '9007199254740993'), `${line('a', '7')}}`, line('a', '7').slice(0, -1),
+  ]) fails(() => { read(bad) }, 'CORRUPT', 'line 1')
 })
 
 test('any archive is rebuilt from any cut of its lines', t => {

@@ -9,7 +9,6 @@ import { applyLayer } from '../diff/index.ts'
 import type { ApplyLayerOptions } from '../diff/index.ts'
 import { isErrno } from '../errors.ts'
 import { syncDirectorySync } from '../fs/atomic.ts'
-import { copyTree } from '../fs/copy.ts'
 import { heldSource } from '../fs/held-source.ts'
 import { namesIn } from '../fs/names-in.ts'
 import { openat2Place, openat2Works } from '../fs/openat2-place.ts'
@@ -35,7 +34,10 @@ export type Produce = (target: string) => Promise<void>
 /** The copy of a directory. */
 export function copyOf(source: string | Buffer, signal?: AbortSignal): Produce {
   // The source may be another volume, and the target lie in one, that containers write to.
-  return async target => { await copyTree(source, target, { signal, changing: true }) }
+  return async target => {
+    const { copyTree } = await import('../fs/copy.ts')
+    await copyTree(source, target, { signal, changing: true })
+  }
 }
 
 /**

@@ -13,7 +13,6 @@ import { ensureDir } from '../layers/index.ts'
 import type { DataRoot } from '../layers/index.ts'
 import { readOnlyError } from '../layers/store-lock.ts'
 import { lock, tryLock } from '../sys/lock.ts'
-import { writeVolume } from './backup.ts'
 import type { DriverVolume, HoldOptions, VolumeDriver } from './driver.ts'
 import { listMatcher, pruneMatcher } from './filters.ts'
 import type { VolumeFilters } from './filters.ts'
@@ -336,6 +335,7 @@ export class VolumeStore {
    * holes. What changes meanwhile is in it or not. @throws NOT_FOUND
    */
   async *export(name: string, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<Buffer, void> {
+    const { writeVolume } = await import('./backup.ts')
     const mounted = await this.mount(name)
     try {
       yield* writeVolume(mounted.path, options.signal)

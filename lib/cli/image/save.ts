@@ -29,7 +29,10 @@ export function define(command: Command, session: Session): void {
         const choice = { signal, ...(format === undefined ? {} : { format }), ...(compression === undefined ? {} : { compression }) }
         const bars = output === undefined && directory === undefined ? undefined : session.progress('Saving')
         if (directory !== undefined) await storage.images.saveToDirectory(images, directory, choice)
-        else await send(storage.images.save(images, choice), { to: output, signal, onProgress: bytes => bars?.update('archive', 'Saving', bytes) })
+        else {
+          const onProgress = (bytes: number): void => bars?.update('archive', 'Saving', bytes)
+          await send(storage.images.save(images, choice), { to: output, signal, onProgress, inPlace: fd => storage.images.saveToFile(images, fd, { ...choice, onProgress }) })
+        }
         if (session.json && (output ?? directory) !== undefined) await session.printJson({ images, output: output ?? directory })
       })
     })

@@ -3,6 +3,8 @@
 
 import fs from 'node:fs'
 
+const maxRecords = 16_384
+
 export class Remembered<T> {
   readonly #known = new Map<string, { readonly version: string; readonly record: T }>()
 
@@ -17,7 +19,7 @@ export class Remembered<T> {
     if (known?.version === version) return known.record
     this.#known.delete(place)
     const record = read()
-    if (record !== undefined) this.#known.set(place, { version, record })
+    if (record !== undefined) this.#keep(place, version, record)
     return record
   }
 
@@ -28,7 +30,13 @@ export class Remembered<T> {
   /** What was just written there. */
   set(place: string, record: T): void {
     const version = versionOf(place)
-    if (version !== undefined) this.#known.set(place, { version, record })
+    if (version !== undefined) this.#keep(place, version, record)
+  }
+
+  #keep(place: string, version: string, record: T): void {
+    // What others remove is never asked for again.
+    if (this.#known.size >= maxRecords) this.#known.clear()
+    this.#known.set(place, { version, record })
   }
 }
 
