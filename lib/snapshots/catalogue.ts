@@ -288,9 +288,9 @@ export class Catalogue {
     })
   }
 
-  /** What was trash is gone. */
-  forgetTrash(what: string): void {
-    this.#transaction(() => this.#db.removeSync(trashKey(what)))
+  /** What was trash is gone. One transaction for all, as each waits for the device. */
+  forgetTrash(gone: readonly string[]): void {
+    if (gone.length > 0) this.#transaction(() => { for (const what of gone) this.#db.removeSync(trashKey(what)) })
   }
 
   /** A transaction failed on its way to the device, after which LMDB refuses all others: to be opened anew. */

@@ -80,12 +80,12 @@ export class Sweeper {
       }
       // A power cut must not bring back a layer that the catalogue, which syncs itself, has forgotten (found with dm-log-writes).
       if (this.#parts.sync) for (const folder of folders) await syncDirectory(folder)
-      for (const id of gone) catalogue.forgetTrash(id)
+      catalogue.forgetTrash(gone)
       if (this.#closed) return
       for (const chainId of trash.images) {
         if (this.#closed) return
         if (!catalogue.hasChildren(chainId) && isImageLayer(chainId)) await layers.release(chainId satisfies ChainId)
-        catalogue.forgetTrash(chainId)
+        catalogue.forgetTrash([chainId])
       }
       if (failures.length > 0) throw failures[0]
     })
@@ -95,7 +95,7 @@ export class Sweeper {
 
   async #folderOf(id: LayerId): Promise<string> {
     try {
-      return (await this.#parts.driver.content(id)).path
+      return (await this.#parts.driver.content(id, true)).path
     } catch (error) {
       // Half removed already.
       if (StorageError.is(error)) return this.#parts.home
