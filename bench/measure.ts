@@ -68,11 +68,12 @@ function highWater(pid: number | undefined): number {
 }
 
 /** Every contestant once per round. */
-export async function compete(contestants: readonly Contestant[], rounds: number, onRound: (round: number) => void): Promise<Result[]> {
+export async function compete(contestants: readonly Contestant[], rounds: number, onRound: (round: number) => void, signal: AbortSignal): Promise<Result[]> {
   const samples = new Map<string, Sample[]>(contestants.map(({ name }) => [name, []]))
   for (let round = 0; round <= rounds; round++) {
     onRound(round)
     for (const { name, command, env, before, after } of contestants) {
+      signal.throwIfAborted()
       await before?.()
       try {
         const sample = await run(command, env)

@@ -17,6 +17,9 @@ import { benchSnapshots } from './snapshots.ts'
 type Prepare = (work: string) => Promise<Prepared>
 const cases: Readonly<Record<string, Prepare>> = { load: loadLayers, 'load-single': loadSingle, 'load-gzip': loadGzip, 'load-zstd': loadZstd, save, diff, 'diff-large': diffLarge, commit, vfs }
 
+/** After the step under way, so that the peers' daemons end and nothing stays mounted. Once more ends it at once. */
+const interrupted = new AbortController()
+
 if (process.argv[2] === 'drivers') {
   process.argv.splice(2, 1, 'bench')
   await import('../lib/cli/main.ts')
@@ -36,8 +39,15 @@ async function peers(): Promise<void> {
   } else if (lives) await benchLifecycle({ count, out: values.out })
   else if (snapshots) await benchSnapshots({ rounds, count, out: values.out })
   else {
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort(new Error(`interrupted by ${name}`)))
     const report = []
-    for (const name of names) report.push({ case: name, ...await measure(cases[name] as Prepare, rounds, values.dir) })
+    try {
+      for (const name of names) report.push({ case: name, ...await measure(cases[name] as Prepare, rounds, values.dir) })
+    } catch (error) {
+      if (!interrupted.signal.aborted) throw error
+      console.error((interrupted.signal.reason as Error).message)
+      process.exitCode = 130
+    }
     if (values.out !== undefined) fs.writeFileSync(values.out, `${JSON.stringify({ machine: machine(), cases: report }, null, 2)}\n`)
   }
 }
@@ -49,7 +59,7 @@ async function measure(prepare: Prepare, rounds: number, dir: string | undefined
     try {
       console.log(`\n${prepared.what}; ${rounds} rounds after one to warm up, in ${path.dirname(work)}`)
       for (const reason of new Set(prepared.absent)) console.log(`not here: ${reason}`)
-      const results = await compete(prepared.contestants, rounds, round => { if (process.stderr.isTTY) process.stderr.write(`\rround ${round} of ${rounds} `) })
+      const results = await compete(prepared.contestants, rounds, round => { if (process.stderr.isTTY) process.stderr.write(`\rround ${round} of ${rounds} `) }, interrupted.signal)
       print(results)
       return { what: prepared.what, results }
     } finally {
