@@ -2,10 +2,9 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { promisify } from 'node:util'
 import type { CreateOptions, KnownEntry } from '../../lib/driver.ts'
 import { asStorageError, isErrno, StorageError } from '../../lib/errors.ts'
-import { syncDirectory } from '../../lib/fs/atomic.ts'
+import { fdatasync, syncDirectory } from '../../lib/fs/atomic.ts'
 import { removeKnown } from '../../lib/fs/remove-small.ts'
 import { removeTree, removeTreeSync } from '../../lib/fs/remove-tree.ts'
 import type { LayerId } from '../../lib/ids.ts'
@@ -14,8 +13,6 @@ import { isMountpoint } from '../../lib/sys/mount.ts'
 import { assignProject, limitProject, projectOf } from '../../lib/sys/quota.ts'
 import { goneName, linkFolder, linkPattern, newLinkName, readNames, stagingName } from './layout.ts'
 import type { Layout } from './layout.ts'
-
-const fdatasync = promisify(fs.fdatasync)
 
 /**
  * Most layers below a writable one: the kernel takes 500, and a read-only mount of the same layer has its own directory among them.

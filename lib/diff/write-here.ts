@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
+import { chunkBytes } from './chunks.ts'
 import type { WriteArguments, WriteOutcome } from './jobs.ts'
 import { writeLayerSteps } from './write-layer.ts'
 
@@ -13,7 +14,6 @@ import { writeLayerSteps } from './write-layer.ts'
 export const smallLayer = { entries: 2500, bytes: 64 * 1024 * 1024 } as const
 /** A slice keeps the event loop this long. */
 const sliceMs = 4
-const chunkBytes = 1024 * 1024
 /** Written ahead of the reader, whose thread may still be starting. */
 const aheadChunks = 8
 

@@ -7,7 +7,8 @@ import path from 'node:path'
 import { promisify } from 'node:util'
 import { isErrno } from '../errors.ts'
 
-const fdatasync = promisify(fs.fdatasync)
+/** Bring a file's data to the device, off this thread. */
+export const fdatasync = promisify(fs.fdatasync)
 const fsync = promisify(fs.fsync)
 
 export interface AtomicWriteOptions {

@@ -4,6 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { StorageError } from '../errors.ts'
+import { fdatasync } from '../fs/atomic.ts'
 import type { Digest } from '../ids.ts'
 import { TarWriter } from '../tar/writer.ts'
 import { blobPath, writeAll } from './archive.ts'
@@ -67,7 +68,7 @@ export async function layersIntoFiles(context: ImageContext, layers: readonly La
     const fd = fs.openSync(path.join(dir, blobPath(layer.diffId)), 'wx', 0o644)
     try {
       const sizeBytes = await context.layers.writeTar(layer.chainId, { fd, offset }, { signal: stop })
-      await new Promise<void>((resolve, reject) => { fs.fdatasync(fd, error => error ? reject(error) : resolve()) })
+      await fdatasync(fd)
       return sizeBytes
     } finally {
       fs.closeSync(fd)

@@ -6,7 +6,7 @@ import path from 'node:path'
 import { createHash } from 'node:crypto'
 import { assembleModule } from '../diff/jobs-module.ts'
 import { asStorageError, isErrno, StorageError } from '../errors.ts'
-import { syncDirectory } from '../fs/atomic.ts'
+import { fdatasync, syncDirectory } from '../fs/atomic.ts'
 import { removeTree } from '../fs/remove-tree.ts'
 import type { ChainId, Digest } from '../ids.ts'
 import type { Operation } from '../layers/types.ts'
@@ -129,7 +129,7 @@ async function writeFile(target: string, { content }: Pick<SavedFile, 'content'>
   const fd = fs.openSync(target, 'wx', 0o644)
   try {
     for await (const chunk of ahead(content, chunksAhead)) await writeAll(fd, chunk)
-    await new Promise<void>((resolve, reject) => { fs.fdatasync(fd, error => error ? reject(error) : resolve()) })
+    await fdatasync(fd)
   } finally {
     fs.closeSync(fd)
   }

@@ -318,7 +318,7 @@ export class RwLayers {
   async *tar(name: string, options: WriteOptions & WriteHereOptions = {}): AsyncGenerator<Buffer, WriteOutcome> {
     const { signal, shared, ...write } = options
     const args: WriteArguments = { ...await this.#trees(name), options: { ...write, ...this.#unshifted(name), only: await this.#changedPaths(name) } }
-    const own = await this.#driver.content(this.get(name).mountId)
+    const own = await this.#driver.content(this.get(name).mountId, true)
     const { isSmall, writeHere } = await import('../diff/write-here.ts')
     if (own.kind === 'branch' && isSmall(own.path)) return yield* writeHere(args, { signal, shared })
     return yield* streamJob<WriteArguments, WriteOutcome>(jobsModule, 'writeJob', args, { signal })
